@@ -8,6 +8,7 @@ client and its connections, which live as long as one of these stores.
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -208,7 +209,12 @@ class S3Connector:
             await shared.stack.aclose()
 
     async def _open(self, service: str, access: S3Access, stack: AsyncExitStack) -> Any:
-        session = self._role_session(access) if access.role_arn else self._own_session(access.profile)
+        session = self._own_session(access.profile)
+        if access.role_arn:
+            # It is open as long as this one, for renewals and for other roles.
+            sts = await self._shared("sts", _rights(access, for_sts=True), stack)
+            session = self._session(access.profile)
+            session.register_component("credential_provider", _RoleProvider(partial(_assume_role, sts, access)))
         endpoint = access.endpoint if service == "s3" else access.sts_endpoint
         create: Callable[..., AbstractAsyncContextManager[Any]] = session.create_client
         try:
@@ -235,35 +241,12 @@ class S3Connector:
             self._own_sessions[profile] = self._session(profile)
         return self._own_sessions[profile]
 
-    def _role_session(self, access: S3Access) -> AioSession:
-        session = self._session(access.profile)
-        session.register_component("credential_provider", _RoleProvider(lambda: self._assume_role(access)))
-        return session
-
     def _session(self, profile: str) -> AioSession:
         session = AioSession()
         session.register_component("data_loader", self._descriptions)
         if profile:
             session.set_config_variable("profile", profile)
         return session
-
-    async def _assume_role(self, access: S3Access) -> dict[str, Any]:
-        """The credentials of the role, as the library's renewal takes them."""
-        async with AsyncExitStack() as stack:
-            client = await self._shared("sts", _rights(access, for_sts=True), stack)
-            answer = await client.assume_role(
-                RoleArn=access.role_arn,
-                RoleSessionName=access.role_session_name,
-                DurationSeconds=_ROLE_DURATION_S,
-                **({"ExternalId": access.external_id} if access.external_id else {}),
-            )
-        given = answer["Credentials"]
-        return {
-            "access_key": given["AccessKeyId"],
-            "secret_key": given["SecretAccessKey"],
-            "token": given["SessionToken"],
-            "expiry_time": given["Expiration"].isoformat(),
-        }
 
 
 class _RoleProvider:
@@ -274,6 +257,23 @@ class _RoleProvider:
 
     async def load_credentials(self) -> AioDeferredRefreshableCredentials:
         return AioDeferredRefreshableCredentials(refresh_using=self._assume, method="sts-assume-role")
+
+
+async def _assume_role(sts: Any, access: S3Access) -> dict[str, Any]:
+    """The credentials of the role, as the library's renewal takes them."""
+    answer = await sts.assume_role(
+        RoleArn=access.role_arn,
+        RoleSessionName=access.role_session_name,
+        DurationSeconds=_ROLE_DURATION_S,
+        **({"ExternalId": access.external_id} if access.external_id else {}),
+    )
+    given = answer["Credentials"]
+    return {
+        "access_key": given["AccessKeyId"],
+        "secret_key": given["SecretAccessKey"],
+        "token": given["SessionToken"],
+        "expiry_time": given["Expiration"].isoformat(),
+    }
 
 
 class _HttpSession(AIOHTTPSession):

@@ -83,12 +83,15 @@ async def test_a_connection_lives_as_long_as_one_of_the_stores(cloud: Cloud) -> 
     assert len(cloud.connections("bucket-one")) == 2
 
 
-async def test_roles_share_nothing(cloud: Cloud) -> None:
+async def test_roles_share_nothing_but_the_way_to_be_assumed(cloud: Cloud) -> None:
     one = cloud.open("bucket-one", organization="org-1", role_arn=f"{ROLE}-one")
     two = cloud.open("bucket-two", organization="org-2", role_arn=f"{ROLE}-two")
     await one.put(KEY, b"rows")
     await two.put(KEY, b"rows")
     assert not cloud.connections("bucket-one") & cloud.connections("bucket-two")
+    assumed = cloud.proxy.noted("POST", "^/$")
+    assert len(assumed) == 2
+    assert len({request.connection for request in assumed}) == 1
 
 
 async def test_requests_that_hang_hold_up_no_other_store(cloud: Cloud) -> None:
