@@ -3,12 +3,13 @@
 A full collection traverses every object while everything else waits: a tenth of a second with 10,000 schedules, or with
 hundreds of jobs that run, again and again. Frozen objects are not traversed; they are still freed when the last
 reference to them goes. And jobs leave no circles of references behind, so that full collections find next to nothing:
-they are made seldom.
+they are made seldom, and more seldom still after one that did. (Clients of S3 are such circles: where each organization
+has a role of its own, there is much to find.)
 """
 
 import ctypes
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 _NEVER = 1 << 30
@@ -16,6 +17,9 @@ _NEVER = 1 << 30
 _SELDOM = 100
 """After so many collections of younger objects comes a full one, where Python's default is 10. What waits for it can be
 700,000 objects at most, which is some 70 MB."""
+_MORE_SELDOM = 2 * _SELDOM
+_MUCH_GARBAGE = 50_000
+"""So many objects are a fifteenth of what can wait."""
 
 _M_MMAP_THRESHOLD = -3
 _LARGE_BYTES = 1 << 20
@@ -28,8 +32,9 @@ def freeze() -> None:
     """
     gc.collect()
     gc.freeze()
-    young, middle, _ = gc.get_threshold()
-    gc.set_threshold(young, middle, _SELDOM)
+    _collect_after(_SELDOM)
+    if _adapt not in gc.callbacks:
+        gc.callbacks.append(_adapt)
 
 
 @contextmanager
@@ -46,6 +51,17 @@ def freezing() -> Iterator[None]:
     finally:
         gc.set_threshold(young, middle, old)
     gc.freeze()
+
+
+def _adapt(phase: str, collection: Mapping[str, int]) -> None:
+    """Python calls it before and after each collection: set when the next full one comes by what the last one found."""
+    if phase == "stop" and collection["generation"] == 2:
+        _collect_after(_SELDOM if collection["collected"] >= _MUCH_GARBAGE else _MORE_SELDOM)
+
+
+def _collect_after(collections: int) -> None:
+    young, middle, _ = gc.get_threshold()
+    gc.set_threshold(young, middle, collections)
 
 
 def return_large_blocks() -> None:
