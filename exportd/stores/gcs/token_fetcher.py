@@ -129,7 +129,7 @@ class GcsToken:
             left_s = self._ends_at - anyio.current_time()
             if self._value and left_s > _RENEWED_BEFORE_END_S:
                 return self._value
-            if self._fetches == fetches:
+            if self._fetches == fetches or not (self._value or self._failure):
                 await self._fetch()
             if self._failure is not None:
                 failure = translate_identity_failure(self._failure, self._identity, bucket=bucket)
@@ -144,7 +144,7 @@ class GcsToken:
             with anyio.fail_after(self._timeout_s):
                 fetched = await anyio.to_thread.run_sync(fetch_token, self._identity, abandon_on_cancel=True)
         except (GoogleAuthError, OSError, KeyError, TypeError, ValueError) as error:
-            self._failure = error
+            self._failure = error.with_traceback(None)  # which refers to this object
         else:
             self._value, self._ends_at = fetched.value, anyio.current_time() + fetched.lifetime_s
         self._fetches += 1
