@@ -89,7 +89,7 @@ class StoreOpener:
 
         access = access_of(declared, settings.s3)
         with translated(f"STS at {access.sts_endpoint}" if access.sts_endpoint else "STS", doing="asking who we are"):
-            return await self._s3().own_identity(access)
+            return await self._s3().afresh().own_identity(access)
 
     def _s3_store(
         self,

@@ -21,7 +21,7 @@ from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.response import StreamingBody
 from aiobotocore.session import AioSession
 from botocore.awsrequest import AWSRequest
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 from botocore.httpsession import get_cert_path
 from botocore.utils import percent_encode
 
@@ -38,7 +38,7 @@ _ROLE_DURATION_S = 3600
 
 _DEFAULT_REGION = "us-east-1"
 _CONNECTIONS = 10_000
-"""More than there ever are. Each destination bounds what it sends at once, so that one that hangs holds up no other."""
+"""More than there ever are: each store bounds its own requests, so that one that hangs holds up no other."""
 
 
 _HEADERS = {
@@ -227,7 +227,7 @@ class S3Connector:
                     config=_config(access),
                 )
             )
-        except Exception:
+        except BotoCoreError:
             # It remembers, for one, that there is no such profile.
             self._own_sessions.pop(access.profile, None)
             raise

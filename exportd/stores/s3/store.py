@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 import anyio.to_thread
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from exportd.model.errors import PermanentError, TransientError
 from exportd.model.reason import Reason
@@ -37,6 +37,10 @@ _READ_BYTES = 1 << 20
 _MAX_LIGHT_BYTES = 1 << 20
 _MAX_HASHED_AT_ONCE_BYTES = 64 << 10
 """So much is hashed in less time than it takes to hand it to a thread."""
+
+MAX_REQUESTS = 20
+"""How many requests of one store are on their way at a time: more than the pieces in flight and the small files that
+are published at once."""
 
 _COMPLETION_FACTOR = 5
 """The store joins thousands of pieces before it answers: AWS speaks of several minutes."""
@@ -90,6 +94,7 @@ class S3Store:
         self._client: S3Client | None = None
         self._light: LightClient | None = None
         self._connecting = anyio.Lock()
+        self._requests = anyio.Semaphore(MAX_REQUESTS, fast_acquire=True)
 
     @property
     def name(self) -> str:
@@ -316,15 +321,16 @@ class S3Store:
         with translated(self.name, doing=doing), anyio.fail_after(timeout_s) as scope:
             if body is not None:
                 body.on_read = partial(_restart, scope, timeout_s)
-            client = await self._connected()
-            try:
-                return await work(client)
-            except Exception as error:
-                if may_be_outdated(error):
-                    await self._disconnect(client)
-                if upload is not None and isinstance(error, ClientError) and _says_that_it_is_gone(error):
-                    raise UploadGoneError(upload, self.name) from error
-                raise
+            async with self._requests:
+                client = await self._connected()
+                try:
+                    return await work(client)
+                except (ClientError, BotoCoreError, OSError) as error:
+                    if may_be_outdated(error):
+                        await self._disconnect(client)
+                    if upload is not None and isinstance(error, ClientError) and _says_that_it_is_gone(error):
+                        raise UploadGoneError(upload, self.name) from error
+                    raise
 
     async def _connected(self) -> "S3Client":
         async with self._connecting:

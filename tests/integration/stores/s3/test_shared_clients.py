@@ -1,7 +1,5 @@
 """Destinations with the same rights share a client and its connections; certificates are shared by all."""
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from shutil import copyfile
@@ -16,95 +14,60 @@ from exportd.model.errors import PermanentError
 from exportd.stores.layout import ObjectKey
 from exportd.stores.s3.connector import S3Connector
 from exportd.stores.s3.options import S3Access
-from exportd.stores.s3.store import S3Store
-from tests.fixtures.fault_proxy import FaultProxy
+from exportd.stores.s3.store import MAX_REQUESTS, S3Store
 from tests.fixtures.faults import Rule, Stall
-from tests.fixtures.moto import MotoServer
 from tests.fixtures.stores import PROFILE, give_credentials
 from tests.fixtures.swift import SwiftServer
+from tests.integration.stores.s3.watched_account import ROLE, WatchedAccount
 
 KEY = ObjectKey("orgId=org-1/type=account/file.csv.gz")
-ROLE = "arn:aws:iam::123456789012:role/exports"
-HANGING = 40
-"""More requests than the library sends at a time by itself."""
 
 
-class Cloud:
-    """Buckets of moto behind a proxy, and stores that one connector opens."""
-
-    def __init__(self, proxy: FaultProxy, stack: AsyncExitStack) -> None:
-        self.proxy = proxy
-        self._connector = S3Connector()
-        self._stack = stack
-
-    def open(self, bucket: str, *, organization: str, role_arn: str = "") -> S3Store:
-        access = S3Access(
-            region="us-east-1",
-            endpoint=self.proxy.endpoint,
-            sts_endpoint=self.proxy.endpoint,
-            profile=PROFILE,
-            role_arn=role_arn,
-            external_id=organization,
-        )
-        store = S3Store(bucket, access, self._connector)
-        self._stack.push_async_callback(store.aclose)
-        return store
-
-    def connections(self, bucket: str) -> set[object]:
-        """By which connections there were requests to a bucket."""
-        return {request.connection for request in self.proxy.noted(pattern=f"^/{bucket}/")}
+def without_roles(account: WatchedAccount) -> tuple[S3Store, S3Store]:
+    return account.open("bucket-one", "", "org-1"), account.open("bucket-two", "", "org-2")
 
 
-@pytest.fixture
-async def cloud(moto: MotoServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Cloud]:
-    give_credentials(moto, tmp_path, monkeypatch)
-    for name in ("one", "two"):
-        moto.create_bucket(f"bucket-{name}")
-    async with FaultProxy(moto.endpoint) as proxy, AsyncExitStack() as stack:
-        yield Cloud(proxy, stack)
-
-
-async def test_stores_with_the_same_rights_use_the_same_connections(cloud: Cloud) -> None:
-    one, two = cloud.open("bucket-one", organization="org-1"), cloud.open("bucket-two", organization="org-2")
+async def test_stores_with_the_same_rights_use_the_same_connections(account: WatchedAccount) -> None:
+    one, two = without_roles(account)
     await one.put(KEY, b"rows")
     await two.put(KEY, b"rows")
-    assert len(cloud.connections("bucket-one") | cloud.connections("bucket-two")) == 1
+    assert len(account.connections("bucket-one") | account.connections("bucket-two")) == 1
 
 
-async def test_a_connection_lives_as_long_as_one_of_the_stores(cloud: Cloud) -> None:
-    one, two = cloud.open("bucket-one", organization="org-1"), cloud.open("bucket-two", organization="org-2")
+async def test_a_connection_lives_as_long_as_one_of_the_stores(account: WatchedAccount) -> None:
+    one, two = without_roles(account)
     for store in (one, two):
         await store.put(KEY, b"rows")
     await one.aclose()
     await two.put(KEY, b"rows")
-    assert len(cloud.connections("bucket-two")) == 1
+    assert len(account.connections("bucket-two")) == 1
     await two.aclose()
     await one.put(KEY, b"rows")
-    assert len(cloud.connections("bucket-one")) == 2
+    assert len(account.connections("bucket-one")) == 2
 
 
-async def test_roles_share_nothing_but_the_way_to_be_assumed(cloud: Cloud) -> None:
-    one = cloud.open("bucket-one", organization="org-1", role_arn=f"{ROLE}-one")
-    two = cloud.open("bucket-two", organization="org-2", role_arn=f"{ROLE}-two")
+async def test_roles_share_nothing_but_the_way_to_be_assumed(account: WatchedAccount) -> None:
+    one = account.open("bucket-one", f"{ROLE}-one", "org-1")
+    two = account.open("bucket-two", f"{ROLE}-two", "org-2")
     await one.put(KEY, b"rows")
     await two.put(KEY, b"rows")
-    assert not cloud.connections("bucket-one") & cloud.connections("bucket-two")
-    assumed = cloud.proxy.noted("POST", "^/$")
+    assert not account.connections("bucket-one") & account.connections("bucket-two")
+    assumed = account.proxy.noted("POST", "^/$")
     assert len(assumed) == 2
     assert len({request.connection for request in assumed}) == 1
 
 
-async def test_requests_that_hang_hold_up_no_other_store(cloud: Cloud) -> None:
-    one, two = cloud.open("bucket-one", organization="org-1"), cloud.open("bucket-two", organization="org-2")
-    stall = Stall()
-    cloud.proxy.add(Rule(stall, "PUT", "^/bucket-one/", times=None))
+async def test_requests_that_hang_are_bounded_and_hold_up_no_other_store(account: WatchedAccount) -> None:
+    one, two = without_roles(account)
+    account.proxy.add(Rule(Stall(), "PUT", "^/bucket-one/", times=None))
     async with anyio.create_task_group() as hanging:
-        for number in range(HANGING):
+        for number in range(2 * MAX_REQUESTS):
             hanging.start_soon(one.put, ObjectKey(f"{KEY}{number}"), b"rows")
         with anyio.fail_after(20):
-            while len(cloud.proxy.noted("PUT")) < HANGING:
+            while len(account.proxy.noted("PUT")) < MAX_REQUESTS:
                 await anyio.lowlevel.checkpoint()
             await two.put(KEY, b"rows")
+        assert len(account.proxy.noted("PUT", "^/bucket-one/")) == MAX_REQUESTS
         hanging.cancel_scope.cancel()
 
 
