@@ -25,7 +25,7 @@ from exportd.stores.layout import ObjectKey
 from tests.fixtures.moto import running_moto
 from tests.fixtures.stores import PROFILE, aws_environment
 
-_COUNTS: Final = {"few": 5 * MAX_IDLE, "many": 25 * MAX_IDLE}
+_COUNTS: Final = (5 * MAX_IDLE, 25 * MAX_IDLE)
 """Both are enough for clients to be closed, and for their garbage to be collected."""
 _WARM_UP = 5
 _LIMIT = 1.5
@@ -37,6 +37,7 @@ _CONTENT = b"id\n" * 100
 async def measure(options: Options, say: Say) -> list[Measurement]:
     """The memory that stays taken, and the CPU of a destination that is used once: many against few."""
     figures: dict[str, dict[str, float]] = {}
+    few, many = counts = [options.size(count) for count in _COUNTS]
     with tempfile.TemporaryDirectory(prefix="exportd-bench-") as name:
         folder = Path(name)
         say("starting moto")
@@ -45,16 +46,16 @@ async def measure(options: Options, say: Say) -> list[Measurement]:
         try:
             await anyio.to_thread.run_sync(moto.create_bucket, _BUCKET)
             environment = {**os.environ, **aws_environment(moto, folder)}
-            for size, count in _COUNTS.items():
+            for size, count in zip(("few", "many"), counts, strict=True):
                 say(f"using {count:,} destinations")
-                command = [sys.executable, "-m", "benchmarks.role_clients", moto.endpoint, str(options.size(count))]
+                command = [sys.executable, "-m", "benchmarks.role_clients", moto.endpoint, str(count)]
                 done = await anyio.run_process(command, stderr=None, env=environment, cwd=Path(__file__).parents[1])
                 figures[size] = json.loads(done.stdout)
         finally:
             await anyio.to_thread.run_sync(manager.__exit__, None, None, None)
     return [
         Measurement(
-            f"S3 in roles: memory after {_COUNTS['many']:,} destinations, against {_COUNTS['few']:,}",
+            f"S3 in roles: memory after {many:,} destinations, against {few:,}",
             figures["many"]["kept_bytes"] / figures["few"]["kept_bytes"],
             _LIMIT,
             "lower",
@@ -62,7 +63,7 @@ async def measure(options: Options, say: Say) -> list[Measurement]:
             f"{MAX_IDLE} keep a client",
         ),
         Measurement(
-            f"S3 in roles: CPU of a destination, one of {_COUNTS['many']:,} against one of {_COUNTS['few']:,}",
+            f"S3 in roles: CPU of a destination, one of {many:,} against one of {few:,}",
             figures["many"]["cpu_s"] / figures["few"]["cpu_s"],
             _LIMIT,
             "lower",

@@ -3,8 +3,8 @@
 A full collection traverses every object while everything else waits: a tenth of a second with 10,000 schedules, or with
 hundreds of jobs that run, again and again. Frozen objects are not traversed; they are still freed when the last
 reference to them goes. And jobs leave no circles of references behind, so that full collections find next to nothing:
-they are made seldom, and more seldom still after one that did. (Clients of S3 are such circles: where each organization
-has a role of its own, there is much to find.)
+they are made seldom, and after one that found little, the next one comes still later. (Clients of S3 are such circles:
+where each organization has a role of its own, there is much to find.)
 """
 
 import ctypes
@@ -18,8 +18,9 @@ _SELDOM = 100
 """After so many collections of younger objects comes a full one, where Python's default is 10. What waits for it can be
 700,000 objects at most, which is some 70 MB."""
 _MORE_SELDOM = 2 * _SELDOM
+"""After a full collection that found little. Twice as much can wait then."""
 _MUCH_GARBAGE = 50_000
-"""So many objects are a fifteenth of what can wait."""
+"""How many objects a full collection finds when more than a little of what waits for it is garbage."""
 
 _M_MMAP_THRESHOLD = -3
 _LARGE_BYTES = 1 << 20
