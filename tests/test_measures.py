@@ -215,11 +215,11 @@ def test_the_files_that_name_a_limit_are_found() -> None:
     schema = "class LimitSettings(Section):\n    jobs: int = 2\n    part_size: int = 1\n    apart_size: int = 2"
     sources = [
         _source(schema, "exportd/settings/schema.py"),
-        _source("limits.part_size", "exportd/spool/split.py"),
+        _source("limits.part_size", "exportd/spool/part_content.py"),
         _source("part_sizes = 1"),
     ]
     assert files_naming_limits(sources) == {
-        "part_size": ["exportd/settings/schema.py", "exportd/spool/split.py"],
+        "part_size": ["exportd/settings/schema.py", "exportd/spool/part_content.py"],
         "apart_size": ["exportd/settings/schema.py"],
     }
 

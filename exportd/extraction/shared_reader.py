@@ -19,7 +19,7 @@ from exportd.extraction.window import SnapshotText
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.errors import AloneError, ExportdError, InvariantError
 from exportd.model.schedule import ExportFormat
-from exportd.spool.split import rows_of
+from exportd.spool.part_content import rows_of
 
 MAX_FETCHED_BYTES = 16 << 20
 """Of all jobs that share a snapshot."""

@@ -22,9 +22,16 @@ from typing import BinaryIO
 from exportd.model.entity import EntityCode
 from exportd.model.job import Part
 from exportd.model.schedule import ExportFormat
-from exportd.spool import folders, split
+from exportd.spool import folders
 from exportd.spool.folders import partial_path
-from exportd.spool.gzip_stream import TRAILER_BYTES, GzipStream, compress_block
+from exportd.spool.part_content import (
+    TRAILER_BYTES,
+    GzipStream,
+    compress_block,
+    count_rows,
+    first_row,
+    whole_rows,
+)
 from exportd.spool.small_parts import PartLocation, SmallPartsWriter
 
 # Rows compressed in one attempt: at most this many times the room that is left in the file. A file that is nearly full
@@ -179,12 +186,12 @@ class PartSequence:
         limit = room * _BOLDNESS
         if len(data) <= limit:
             return len(data)
-        return split.whole_rows(data, limit, self._format) or split.first_row(data, self._format)
+        return whole_rows(data, limit, self._format) or first_row(data, self._format)
 
     def _fewer(self, rows: bytes, room: int, compressed_bytes: int) -> int:
         """The length of a shorter prefix of ``rows`` that ought to fit; 0 when ``rows`` is one row."""
         limit = min(int(len(rows) * max(room, 0) / compressed_bytes * _CAUTION), len(rows) - 1)
-        fewer = split.whole_rows(rows, limit, self._format) or split.first_row(rows, self._format)
+        fewer = whole_rows(rows, limit, self._format) or first_row(rows, self._format)
         return fewer if fewer < len(rows) else 0
 
     def _start_file(self) -> _OpenFile:
@@ -202,7 +209,7 @@ class PartSequence:
         return opened
 
     def _write_rows(self, file: _OpenFile, rows: bytes, compressed: bytes) -> None:
-        count = split.count_rows(rows, self._format)
+        count = count_rows(rows, self._format)
         self._write(file, compressed)
         file.stream.accept(rows)
         file.rows += count

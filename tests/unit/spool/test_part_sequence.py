@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from exportd.model.entity import EntityCode
 from exportd.model.job import Part
 from exportd.model.schedule import ExportFormat
-from exportd.spool.gzip_stream import HEADER_BYTES, TRAILER_BYTES, compress_block
+from exportd.spool.part_content import HEADER_BYTES, TRAILER_BYTES, compress_block
 from exportd.spool.part_sequence import PartSequence
 
 HEADER = b"id,value,deleted\n"

@@ -1,13 +1,28 @@
-"""Rows are found as a CSV reader finds them, whatever the values hold."""
+"""Rows are found as a CSV reader finds them, whatever the values hold; blocks compressed one by one make one ordinary
+gzip member.
+"""
 
 import csv
+import gzip
 import io
+import zlib
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from exportd.model.schedule import ExportFormat
-from exportd.spool.split import count_rows, first_row, rows_of, whole_rows
+from exportd.spool import part_content
+from exportd.spool.part_content import (
+    HEADER_BYTES,
+    TRAILER_BYTES,
+    GzipStream,
+    compress_block,
+    count_rows,
+    first_row,
+    rows_of,
+    whole_rows,
+)
 
 CELL = st.text(st.sampled_from('a"\n\r,é\\x'), max_size=6)
 
@@ -86,3 +101,51 @@ def test_a_quoted_value_of_very_many_newlines_is_one_row() -> None:
 def test_an_unfinished_quoted_value_does_not_make_a_row() -> None:
     assert first_row(b'1,"a\n', ExportFormat.CSV) == 5
     assert whole_rows(b'1,"a\n', 5, ExportFormat.CSV) == 0
+
+
+BLOCKS = st.lists(st.one_of(st.binary(max_size=2000), st.binary(min_size=1, max_size=3).map(lambda b: b * 700)))
+
+
+def assemble(blocks: list[bytes]) -> bytes:
+    stream = GzipStream()
+    file = [stream.header()]
+    for block in blocks:
+        file.append(compress_block(block))
+        stream.accept(block)
+    file.append(stream.trailer())
+    assert stream.content_bytes == sum(map(len, blocks))
+    assert len(file[0]) == HEADER_BYTES
+    assert len(file[-1]) == TRAILER_BYTES
+    return b"".join(file)
+
+
+@given(BLOCKS)
+def test_a_gzip_reader_gives_the_blocks_back(blocks: list[bytes]) -> None:
+    file = assemble(blocks)
+    reader = zlib.decompressobj(31)
+    assert reader.decompress(file) == b"".join(blocks)
+    assert reader.eof
+    assert reader.unused_data == b""
+
+
+@given(BLOCKS)
+def test_a_damaged_file_is_noticed(blocks: list[bytes]) -> None:
+    file = bytearray(assemble([*blocks, b"row\n"]))
+    file[-5] ^= 1
+    with pytest.raises((gzip.BadGzipFile, zlib.error)):
+        gzip.decompress(bytes(file))
+
+
+@given(BLOCKS)
+def test_zlib_does_where_isal_is_missing(blocks: list[bytes]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(part_content, "codec", zlib)
+        assert gzip.decompress(assemble(blocks)) == b"".join(blocks)
+
+
+def test_a_dropped_block_leaves_no_trace() -> None:
+    stream = GzipStream()
+    compress_block(b"does not fit\n")
+    compressed = compress_block(b"fits\n")
+    stream.accept(b"fits\n")
+    assert gzip.decompress(stream.header() + compressed + stream.trailer()) == b"fits\n"
