@@ -33,7 +33,7 @@ from exportd.jobs.job_table import JobTable
 from exportd.model.clock import Clock
 from exportd.model.entity import OrganizationId
 from exportd.model.job import JobId
-from exportd.spool.small_parts import PartLocation, find_parts
+from exportd.spool.part_files import PartLocation, find_parts
 from exportd.spool.spool import MANIFEST_NAME
 from exportd.stores.file_reader import FILE_BLOCK_BYTES, FileWindow, opened_file
 from exportd.stores.layout import Layout, ManifestName, build, key_of_file

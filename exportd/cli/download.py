@@ -30,7 +30,7 @@ from exportd.stores.layout import Layout, ManifestName, build, is_part_name, key
 
 if TYPE_CHECKING:
     from exportd.jobs.job_record import JobRecord
-    from exportd.spool.small_parts import PartLocation
+    from exportd.spool.part_files import PartLocation
 
 _MANIFEST_NAME = "manifest.json"
 _LAYOUT = Layout()
@@ -153,7 +153,7 @@ def _spool_folder(config: Path, record: "JobRecord") -> Path:
 
 
 def _located(folder: Path, name: str) -> "PartLocation":
-    from exportd.spool.small_parts import find_parts
+    from exportd.spool.part_files import find_parts
 
     found = find_parts(folder, [name]).get(name)
     if found is None:

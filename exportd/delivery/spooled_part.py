@@ -17,7 +17,7 @@ from exportd.model.entity import EntityCode
 from exportd.model.errors import PermanentError
 from exportd.model.job import Part
 from exportd.model.reason import Reason
-from exportd.spool.small_parts import PartLocation, find_parts
+from exportd.spool.part_files import PartLocation, find_parts
 
 
 class GrowingFile(Protocol):

@@ -25,7 +25,7 @@ from exportd.model.schedule import ExportFormat
 from exportd.model.start import Position
 from exportd.settings.schema import LimitSettings
 from exportd.spool.entity_writer import EntityWriter, finish_together
-from exportd.spool.part_file import PartFile
+from exportd.spool.part_files import PartFile
 from exportd.spool.spool import Spool
 
 

@@ -25,9 +25,8 @@ from exportd.model.schedule import ExportFormat
 from exportd.spool import folders
 from exportd.spool.folders import translate
 from exportd.spool.journal_keeper import JournalKeeper
-from exportd.spool.part_file import PartFile
+from exportd.spool.part_files import PartFile, SmallPartsWriter
 from exportd.spool.part_sequence import Fed, PartSequence
-from exportd.spool.small_parts import SmallPartsWriter
 from exportd.spool.spool import Spool
 from exportd.stores.layout import file_name
 

@@ -32,7 +32,7 @@ from exportd.spool.part_content import (
     first_row,
     whole_rows,
 )
-from exportd.spool.small_parts import PartLocation, SmallPartsWriter
+from exportd.spool.part_files import PartLocation, SmallPartsWriter
 
 # Rows compressed in one attempt: at most this many times the room that is left in the file. A file that is nearly full
 # then costs little work in vain, however small the cap.

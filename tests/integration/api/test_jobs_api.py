@@ -16,7 +16,7 @@ from m3ter import M3ter
 from exportd.jobs.history_pruner import HistoryKind, HistoryPruner
 from exportd.model.clock import SystemClock
 from exportd.spool.journal_keeper import JournalKeeper
-from exportd.spool.small_parts import ARCHIVE_NAME, SmallPartsWriter
+from exportd.spool.part_files import ARCHIVE_NAME, SmallPartsWriter
 from exportd.spool.spool import Spool
 from exportd.stores.file_reader import FILE_BLOCK_BYTES
 from tests.fixtures.executors import RecordingExecutor

@@ -17,8 +17,7 @@ from exportd.model.errors import InvariantError, PermanentError, TransientError
 from exportd.model.job import Part
 from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode
-from exportd.spool.part_file import PartFile
-from exportd.spool.small_parts import PartLocation
+from exportd.spool.part_files import PartFile, PartLocation
 from exportd.stores.layout import ObjectKey
 from exportd.stores.retrying import RetryBudget
 from exportd.stores.store import Store, StoreLimits, Upload

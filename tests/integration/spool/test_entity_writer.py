@@ -28,9 +28,8 @@ from exportd.spool import entity_writer, folders
 from exportd.spool.entity_writer import EntityWriter, finish_together
 from exportd.spool.folders import disk_bytes
 from exportd.spool.journal_keeper import read_records
-from exportd.spool.part_file import PartFile
+from exportd.spool.part_files import ARCHIVE_NAME, PartFile, find_parts
 from exportd.spool.part_sequence import Fed, PartSequence
-from exportd.spool.small_parts import ARCHIVE_NAME, find_parts
 from exportd.spool.spool import Spool
 from exportd.stores.file_reader import file_blocks
 from tests.fixtures.settings import live_settings

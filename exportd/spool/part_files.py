@@ -1,8 +1,11 @@
-"""The small parts of a job in one file, which costs the disk one file's space, name and synchronization.
+"""The files of a job's parts: while they grow, finished, and the small ones together in one.
 
-    <job's folder>/small_parts.zip      a plain archive: each part is a member, stored as it is
+    <job's folder>/<file name>          a part; `.partial` is appended until it is finished
+    <job's folder>/small_parts.zip      a plain archive: each part is a member, stored as it is; it costs the disk one
+                                        file's space, name and synchronization
 
-A part lies there or in a file of its own; ``find_parts`` tells. Blocking; raises OSError.
+A part lies in a file of its own or in the archive; ``find_parts`` tells. Calls that touch files block, and raise
+OSError.
 """
 
 import errno
@@ -10,10 +13,17 @@ import io
 import os
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+import anyio
+
+from exportd.model.entity import EntityCode
+from exportd.model.errors import TransientError
+from exportd.model.job import Part
+from exportd.model.reason import Reason
+from exportd.spool.folders import partial_path
 from exportd.spool.journal_keeper import JournalKeeper
 
 ARCHIVE_NAME: Final = "small_parts.zip"
@@ -44,6 +54,79 @@ class PartLocation:
         """The whole part, in blocks of a megabyte."""
         for offset in range(0, self.size_bytes, _BLOCK_BYTES):
             yield self.read(offset, _BLOCK_BYTES)
+
+
+class PartFile:
+    """One part, while it grows and afterwards: what an upload follows.
+
+    The writer calls ``advance``, ``finish`` and ``abandon``; a follower waits with ``grown`` and reads with ``read``. A
+    byte is announced only when it is in the file and will not change any more.
+    """
+
+    def __init__(self, *, entity: EntityCode, number: int, path: Path) -> None:
+        self.entity = entity
+        self.number = number
+        self.path = path
+        self.available_bytes = 0
+        self.part: Part | None = None
+        self._finished_at: PartLocation | None = None
+        self._abandoned = False
+        # Most files are small, and finished before they are followed.
+        self._changed: anyio.Event | None = None
+
+    @property
+    def partial_path(self) -> Path:
+        return partial_path(self.path)
+
+    async def grown(self, beyond: int) -> bool:
+        """Wait for more than ``beyond`` bytes; False when the file is finished and does not have them.
+
+        Raises TransientError when the writer gave the file up.
+        """
+        while True:
+            if self._abandoned:
+                raise TransientError(
+                    f"The file {self.path.name} was given up before it was complete.",
+                    reason=Reason.INTERRUPTED,
+                )
+            if self.available_bytes > beyond:
+                return True
+            if self.part is not None:
+                return False
+            self._changed = self._changed or anyio.Event()
+            await self._changed.wait()
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Bytes of the part that have been announced. Blocks: call it in a worker thread. Raises OSError."""
+        if self._finished_at is not None:
+            return self._finished_at.read(offset, length)
+        growing = PartLocation(self.partial_path, 0, self.available_bytes)
+        try:
+            return growing.read(offset, length)
+        except FileNotFoundError:
+            # It was given its final name, by a worker thread, a moment ago.
+            return replace(growing, path=self.path).read(offset, length)
+
+    def advance(self, available_bytes: int) -> None:
+        """Announce that the file's first ``available_bytes`` can be read."""
+        self.available_bytes = available_bytes
+        self._announce()
+
+    def finish(self, part: Part, location: PartLocation) -> None:
+        """Announce that the part is complete, and where it is."""
+        self.part = part
+        self._finished_at = location
+        self.advance(part.size_bytes)
+
+    def abandon(self) -> None:
+        """Announce that the file will not be finished: ``grown`` raises for its followers."""
+        self._abandoned = True
+        self._announce()
+
+    def _announce(self) -> None:
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
 
 
 class SmallPartsWriter:
