@@ -19,8 +19,7 @@ from exportd.settings.destination_schema import (
     Scheme,
 )
 from exportd.settings.schema import Settings
-from exportd.stores.directory.call_runner import CallTurns
-from exportd.stores.directory.store import DirectoryStore
+from exportd.stores.directory.store import CallTurns, DirectoryStore
 from exportd.stores.gcs.identity import Anonymous, CredentialsFile, GcsIdentity, identity_of, require_own_pool
 from exportd.stores.location import Location
 from exportd.stores.s3.options import S3Access, S3Options, access_of, piece_bytes_for

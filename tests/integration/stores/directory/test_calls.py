@@ -9,8 +9,8 @@ import anyio.from_thread
 import anyio.to_thread
 import pytest
 
-from exportd.stores.directory import call_runner
-from exportd.stores.directory.call_runner import MAX_CALLS, QUICK_CALLS, CallRunner, CallTurns
+from exportd.stores.directory import store
+from exportd.stores.directory.store import MAX_CALLS, QUICK_CALLS, CallRunner, CallTurns
 
 A_WHILE_S = 60.0
 
@@ -51,7 +51,7 @@ def blocked() -> Iterator[BlockedCalls]:
 
 
 async def test_few_quick_calls_run_at_a_time_whatever_their_store(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(call_runner, "LONG_S", A_WHILE_S)
+    monkeypatch.setattr(store, "LONG_S", A_WHILE_S)
     turns, count = CallTurns(), 5
     with blocked() as calls:
         async with anyio.create_task_group() as group:
@@ -65,7 +65,7 @@ async def test_few_quick_calls_run_at_a_time_whatever_their_store(monkeypatch: p
 
 
 async def test_calls_that_take_long_do_not_hold_up_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(call_runner, "LONG_S", 0.01)
+    monkeypatch.setattr(store, "LONG_S", 0.01)
     runner = CallRunner(CallTurns())
     with blocked() as calls:
         async with anyio.create_task_group() as group:
@@ -77,7 +77,7 @@ async def test_calls_that_take_long_do_not_hold_up_others(monkeypatch: pytest.Mo
 
 async def test_a_store_that_hangs_takes_its_own_threads_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """More of its calls than there are threads for everything else in a daemon."""
-    monkeypatch.setattr(call_runner, "LONG_S", 0.001)
+    monkeypatch.setattr(store, "LONG_S", 0.001)
     turns = CallTurns()
     hanging, other = CallRunner(turns), CallRunner(turns)
     threads = anyio.to_thread.current_default_thread_limiter()
@@ -97,7 +97,7 @@ async def test_a_store_that_hangs_takes_its_own_threads_only(monkeypatch: pytest
 @pytest.mark.parametrize("place", [0, QUICK_CALLS])
 async def test_a_call_that_is_cancelled_gives_its_turn_back(place: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """While it runs, or while it still waits."""
-    monkeypatch.setattr(call_runner, "LONG_S", A_WHILE_S)
+    monkeypatch.setattr(store, "LONG_S", A_WHILE_S)
     runner = CallRunner(CallTurns())
     scopes = [anyio.CancelScope() for _ in range(QUICK_CALLS + 1)]
 
