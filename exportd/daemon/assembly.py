@@ -26,8 +26,7 @@ from exportd.delivery.cleaner import Cleaner
 from exportd.delivery.deliverer import Deliverer
 from exportd.delivery.job_delivery import JobDeliverer
 from exportd.delivery.publication_keeper import PublicationKeeper
-from exportd.delivery.publication_table import PublicationTable
-from exportd.delivery.upload_table import UploadTable
+from exportd.delivery.tables import PublicationTable, UploadTable
 from exportd.destinations.open_destinations import DestinationRefresher, Destinations
 from exportd.destinations.opener import DestinationOpener
 from exportd.destinations.table import DestinationTable

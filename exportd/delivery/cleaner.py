@@ -15,7 +15,7 @@ import anyio
 import structlog
 
 from exportd.delivery.leftovers import remove_objects, sweep_job_uploads, sweep_uploads
-from exportd.delivery.upload_table import UploadTable
+from exportd.delivery.tables import UploadTable
 from exportd.destinations.open_destinations import Destination, Destinations
 from exportd.jobs.job_record import JobRecord
 from exportd.jobs.job_table import JobTable

@@ -10,8 +10,8 @@ import structlog
 
 from exportd.consumer.loaders.kit import statements
 from exportd.delivery.byte_limiter import ByteLimiter
+from exportd.delivery.tables import UploadTable
 from exportd.delivery.transfer import Transfer, named
-from exportd.delivery.upload_table import UploadTable
 from exportd.destinations.open_destinations import Destination, Destinations
 from exportd.jobs.lease_writer import require_in_time
 from exportd.manifest.build import History, ManifestRenderer, build_manifest

@@ -16,7 +16,7 @@ from exportd.delivery.cleaner import Cleaner
 from exportd.delivery.deliverer import Deliverer, DestinationDelivery
 from exportd.delivery.publication_keeper import PublicationKeeper, PublicationMemory
 from exportd.delivery.spooled_part import GrowingFile, verify
-from exportd.delivery.upload_table import UploadTable
+from exportd.delivery.tables import UploadTable
 from exportd.destinations.open_destinations import Destination
 from exportd.jobs.job_record import file_names
 from exportd.jobs.job_table import JobTable

@@ -23,7 +23,7 @@ from typing import TypeVar
 import anyio
 import structlog
 
-from exportd.delivery.publication_table import PublicationTable
+from exportd.delivery.tables import PublicationTable
 from exportd.delivery.transfer import named
 from exportd.destinations.open_destinations import Destination
 from exportd.manifest.document import Manifest, Predecessor, parse, sha256_of

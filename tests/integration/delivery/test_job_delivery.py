@@ -16,8 +16,7 @@ from exportd.delivery.cleaner import Cleaner
 from exportd.delivery.deliverer import Deliverer
 from exportd.delivery.job_delivery import JobDeliverer, JobDelivery
 from exportd.delivery.publication_keeper import PublicationKeeper
-from exportd.delivery.publication_table import PublicationTable
-from exportd.delivery.upload_table import UploadTable
+from exportd.delivery.tables import PublicationTable, UploadTable
 from exportd.destinations.open_destinations import Destination, Destinations
 from exportd.jobs.job_record import DeliveryRecord, JobRecord
 from exportd.jobs.job_table import JobTable

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from exportd.database import queries
 from exportd.database.connector import Pool
-from exportd.delivery.publication_table import PublicationTable
+from exportd.delivery.tables import PublicationTable
 from exportd.jobs.job_table import JobTable
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.errors import PermanentError

@@ -9,7 +9,7 @@ import anyio
 import asyncpg
 import pytest
 
-from exportd.delivery.publication_table import PublicationTable
+from exportd.delivery.tables import PublicationTable
 from exportd.jobs.history_pruner import HistoryKind, HistoryPruner
 from exportd.model.clock import SystemClock
 from exportd.model.job import JobId, Publication

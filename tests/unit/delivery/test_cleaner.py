@@ -4,7 +4,7 @@ import anyio
 from structlog.testing import capture_logs
 
 from exportd.delivery.cleaner import Cleaner
-from exportd.delivery.upload_table import LeftUpload, UploadTable
+from exportd.delivery.tables import LeftUpload, UploadTable
 from exportd.destinations.open_destinations import Destinations
 from exportd.jobs.job_record import JobRecord
 from exportd.jobs.job_table import JobTable
