@@ -44,7 +44,6 @@ DOER = re.compile(r".*(er|or)|(.*_)?(table|store|server|process)")
 
 WORLDLY = {
     "catalog/document": "reads the catalog file",
-    "delivery/leftovers": "removes what dead jobs left at the stores",
     "destinations/open_destinations": "holds the open stores",
     "destinations/operations": "changes destinations in the database",
     "jobs/operations": "changes jobs in the database",

@@ -4,6 +4,9 @@ A job that failed for good may have made some objects visible at a destination w
 them: the cleaner removes them. Where the manifest is there, the destination has everything, and only the record of the
 delivery was lost: the cleaner records it. Both happen soon after the failure, and at the latest before the schedule's
 next manifest is published there.
+
+It also aborts the uploads of ended jobs. Where a store cannot list uploads, those that Postgres remembers are all that
+can be found.
 """
 
 from collections import defaultdict
@@ -14,7 +17,6 @@ from typing import TypeVar
 import anyio
 import structlog
 
-from exportd.delivery.leftovers import remove_objects, sweep_job_uploads, sweep_uploads
 from exportd.delivery.tables import UploadTable
 from exportd.destinations.open_destinations import Destination, Destinations
 from exportd.jobs.job_record import JobRecord
@@ -26,9 +28,20 @@ from exportd.model.errors import ExportdError, PermanentError
 from exportd.model.job import Job, JobId
 from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode, ScheduleId
-from exportd.stores.layout import ManifestName, ObjectKey, ScriptName, build
+from exportd.stores.layout import (
+    AnyName,
+    Layout,
+    ManifestName,
+    ObjectKey,
+    ObjectName,
+    PublicationName,
+    ScriptName,
+    build,
+    job_prefixes,
+    parse,
+)
 from exportd.stores.retrying import RetryBudget
-from exportd.stores.store import Upload, read_within
+from exportd.stores.store import Store, Upload, read_within
 
 T = TypeVar("T")
 
@@ -174,7 +187,7 @@ class Cleaner:
 
         async def remove() -> int:
             await destination.store.delete(_manifest_key(job, destination))
-            return await _remove_objects(job, destination, self._tokens(job))
+            return await remove_objects(job, destination, self._tokens(job))
 
         try:
             removed = await retry.call(remove)
@@ -219,7 +232,7 @@ class Cleaner:
             return
         used = [entity["type_token"] for entity in (record.extraction or {}).get("entities", ())]
         tokens = [*used, *self._tokens(job)]
-        removed = await repeated(lambda: _remove_objects(job, destination, tokens))
+        removed = await repeated(lambda: remove_objects(job, destination, tokens))
         if removed:
             _logger.info(
                 "objects of a failed job removed", job_id=str(job.id), destination=destination.code, objects=removed
@@ -227,6 +240,70 @@ class Cleaner:
 
     def _tokens(self, job: Job) -> list[str]:
         return sorted({token for entity in job.entities for token in self._type_tokens.get(entity, ())})
+
+
+async def sweep_uploads(
+    store: Store, layout: Layout, *, unfinished_jobs: Callable[[], Awaitable[Collection[JobId]]]
+) -> None:
+    """Abort the uploads under the layout's prefix whose job is finished or unknown.
+
+    Raises TransientError or PermanentError.
+    """
+    found = [upload async for upload in store.list_uploads(layout.folder)]
+    if not found:
+        return
+    # Asked after the listing: an upload whose job began later cannot be in the list.
+    unfinished = await unfinished_jobs()
+
+    def is_leftover(name: AnyName) -> bool:
+        # A note does not say by whose job it was begun.
+        return not unfinished if isinstance(name, PublicationName) else name.job not in unfinished
+
+    await _abort(store, layout, found, is_leftover)
+
+
+async def sweep_job_uploads(
+    store: Store,
+    layout: Layout,
+    job: JobId,
+    *,
+    schedule: ScheduleId | None = None,
+    known: Sequence[Upload] = (),
+    kept: Sequence[Upload] = (),
+) -> None:
+    """Abort what an earlier attempt of a job of ``schedule`` left, but for ``kept``.
+
+    ``known`` is what Postgres remembers. Only the holder of the job's lease may do this: a schedule has one running
+    job, and its note is that job's too. Raises TransientError or PermanentError.
+    """
+    listed = [upload async for upload in store.list_uploads(layout.folder)]
+    kept_ids = {upload.id for upload in kept}
+    found = {upload.id: upload for upload in (*known, *listed) if upload.id not in kept_ids}
+
+    def is_leftover(name: AnyName) -> bool:
+        return name.schedule == schedule if isinstance(name, PublicationName) else name.job == job
+
+    await _abort(store, layout, found.values(), is_leftover)
+
+
+async def remove_objects(job: Job, destination: Destination, type_tokens: Collection[str]) -> int:
+    """Remove the visible parts of a job at a destination, and the scripts that load them; how many parts.
+
+    ``type_tokens`` are all that its keys may hold. Its manifest is not looked at. Raises TransientError or
+    PermanentError.
+    """
+    store, layout = destination.store, destination.layout
+    for dialect in destination.loader_kit:
+        await store.delete(build(ScriptName(job.organization, job.id, dialect), layout))
+    found = [
+        info.key
+        for prefix in job_prefixes(job.organization, job.due_at, type_tokens, layout)
+        async for info in store.list(prefix)
+        if isinstance(name := parse(info.key, layout), ObjectName) and name.job == job.id
+    ]
+    for key in found:
+        await store.delete(key)
+    return len(found)
 
 
 def _lacking(record: JobRecord) -> list[DestinationCode]:
@@ -246,8 +323,11 @@ def _manifest_key(job: Job, destination: Destination) -> ObjectKey:
     return build(ManifestName(job.organization, job.id), destination.layout)
 
 
-async def _remove_objects(job: Job, destination: Destination, type_tokens: Collection[str]) -> int:
-    """Remove a job's objects at a destination, and the scripts that load them; how many objects."""
-    for dialect in destination.loader_kit:
-        await destination.store.delete(build(ScriptName(job.organization, job.id, dialect), destination.layout))
-    return await remove_objects(destination.store, destination.layout, job, type_tokens=type_tokens)
+async def _abort(
+    store: Store, layout: Layout, found: Collection[Upload], is_leftover: Callable[[AnyName], bool]
+) -> None:
+    for upload in found:
+        name = parse(upload.key, layout)
+        if name is not None and is_leftover(name):
+            await store.abort(upload)
+            _logger.info("upload of a dead job aborted", store=store.name, key=upload.key)
