@@ -18,7 +18,7 @@ What every implementation guarantees (the conformance suite checks it):
 After a crash an upload goes on: ``pieces`` says what is in, and ``recognise`` whether that is what the file holds.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -58,19 +58,6 @@ class Upload:
     key: ObjectKey
     id: str = field(repr=False)
     started_at: datetime | None = None
-
-    def as_json(self) -> dict[str, str | None]:
-        """What ``from_json`` makes the same upload of."""
-        started_at = self.started_at.isoformat() if self.started_at is not None else None
-        return {"key": self.key, "id": self.id, "started_at": started_at}
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, str | None]) -> "Upload":
-        """Raises KeyError or ValueError for anything else than what ``as_json`` made."""
-        key, upload_id, started_at = document["key"], document["id"], document["started_at"]
-        if key is None or upload_id is None:
-            raise ValueError("an upload needs a key and an id")
-        return cls(ObjectKey(key), upload_id, datetime.fromisoformat(started_at) if started_at else None)
 
 
 @dataclass(frozen=True, slots=True)
