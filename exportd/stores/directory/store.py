@@ -91,23 +91,16 @@ class DirectoryStore:
         folder_mode: int = 0o750,
     ) -> None:
         self._root = root
-        self._limits = StoreLimits(piece_bytes=piece_bytes, max_pieces=1_000_000)
+        self.name = f"the directory {root}"
+        self.limits = StoreLimits(piece_bytes=piece_bytes, max_pieces=1_000_000)
         self._files = DirectoryFiles(root, name=self.name, file_mode=file_mode, folder_mode=folder_mode)
         self._calls = CallRunner(turns or CallTurns())
-
-    @property
-    def name(self) -> str:
-        return f"the directory {self._root}"
-
-    @property
-    def limits(self) -> StoreLimits:
-        return self._limits
 
     async def start(self, key: ObjectKey) -> Upload:
         return await self._run(lambda: self._files.start(key), doing=f"starting {key}")
 
     async def piece(self, upload: Upload, number: int, data: bytes) -> Piece:
-        offset = (number - 1) * self._limits.piece_bytes
+        offset = (number - 1) * self.limits.piece_bytes
         await self._run(lambda: self._files.write_piece(upload, data, offset), doing=f"writing {upload.key}")
         return Piece(number, len(data))
 
@@ -121,7 +114,7 @@ class DirectoryStore:
         return None
 
     async def complete(self, upload: Upload, pieces: Sequence[Piece], tail: bytes) -> ObjectInfo:
-        size_bytes = len(pieces) * self._limits.piece_bytes + len(tail)
+        size_bytes = len(pieces) * self.limits.piece_bytes + len(tail)
         return await self._run(lambda: self._files.complete(upload, tail, size_bytes), doing=f"completing {upload.key}")
 
     async def abort(self, upload: Upload) -> None:

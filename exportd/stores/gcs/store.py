@@ -63,9 +63,9 @@ class GcsStore:
     ) -> None:
         if piece_bytes <= 0 or piece_bytes % QUANTUM_BYTES:
             raise ValueError(f"pieces of {piece_bytes} bytes are no multiple of {QUANTUM_BYTES}")
-        self._bucket = bucket
+        self.name = f"the bucket gs://{bucket}"
         self._addresses = GcsAddresses(bucket, endpoint.rstrip("/") or GOOGLE)
-        self._limits = StoreLimits(
+        self.limits = StoreLimits(
             piece_bytes=piece_bytes,
             max_pieces=MAX_OBJECT_BYTES // piece_bytes,
             pieces_in_order=True,
@@ -76,14 +76,6 @@ class GcsStore:
         self._uploader = GcsUploader(self._requester, name=self.name)
         self._unanswered: dict[ObjectKey, Content] = {}
         """The last content that was put without an answer, by key: it may be there."""
-
-    @property
-    def name(self) -> str:
-        return f"the bucket gs://{self._bucket}"
-
-    @property
-    def limits(self) -> StoreLimits:
-        return self._limits
 
     async def start(self, key: ObjectKey) -> Upload:
         self._check(key)
@@ -107,15 +99,15 @@ class GcsStore:
         raise self._overtaken(key)
 
     async def piece(self, upload: Upload, number: int, data: bytes) -> Piece:
-        await self._uploader.send(upload, data, begin=(number - 1) * self._limits.piece_bytes)
+        await self._uploader.send(upload, data, begin=(number - 1) * self.limits.piece_bytes)
         return _piece(number, data)
 
     async def pieces(self, upload: Upload) -> Sequence[Piece]:
         state = await self._uploader.state(upload)
         # A complete one's last piece goes to ``complete``, which finds the object.
         committed = state.size_bytes - 1 if isinstance(state, StoredObject) else state
-        count = whole_pieces(committed, self._limits.piece_bytes)
-        return [Piece(number, self._limits.piece_bytes) for number in range(1, count + 1)]
+        count = whole_pieces(committed, self.limits.piece_bytes)
+        return [Piece(number, self.limits.piece_bytes) for number in range(1, count + 1)]
 
     def recognise(self, piece: Piece, data: bytes) -> Piece | None:
         """Always: Google tells how much is in, not what. ``complete`` compares the whole."""

@@ -88,22 +88,14 @@ class S3Store:
         self._access = access
         self._connector = connector
         self._options = options or S3Options()
-        self._limits = StoreLimits(piece_bytes=piece_bytes, max_pieces=MAX_PIECES)
+        self.name = f"the bucket s3://{bucket}" + (f" at {access.endpoint}" if access.endpoint else "")
+        self.limits = StoreLimits(piece_bytes=piece_bytes, max_pieces=MAX_PIECES)
         self._answer_timeout_s = answer_timeout_s
         self._stack = AsyncExitStack()
         self._client: S3Client | None = None
         self._light: LightClient | None = None
         self._connecting = anyio.Lock()
         self._requests = anyio.Semaphore(MAX_REQUESTS, fast_acquire=True)
-
-    @property
-    def name(self) -> str:
-        at = f" at {self._access.endpoint}" if self._access.endpoint else ""
-        return f"the bucket s3://{self._bucket}{at}"
-
-    @property
-    def limits(self) -> StoreLimits:
-        return self._limits
 
     async def start(self, key: ObjectKey) -> Upload:
         self._check(key)
@@ -153,7 +145,7 @@ class S3Store:
             ]
 
         found = await self._call(listed, doing=f"looking at the upload of {upload.key}", upload=upload)
-        return [piece for piece in found if piece.size_bytes == self._limits.piece_bytes]
+        return [piece for piece in found if piece.size_bytes == self.limits.piece_bytes]
 
     def recognise(self, piece: Piece, data: bytes) -> Piece | None:
         """By the checksum that the store returned, else by the ETag, which is the MD5 unless KMS encrypts."""
@@ -270,14 +262,17 @@ class S3Store:
 
     async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
         token: dict[str, Any] = {}
+
+        async def ask(client: "S3Client") -> "ListObjectsV2OutputTypeDef":
+            return await client.list_objects_v2(Bucket=self._bucket, Prefix=prefix, **token)
+
         while True:
-            ask = partial(_list_objects, Bucket=self._bucket, Prefix=prefix, **token)
             page = await self._call(ask, doing="listing objects")
             for content in page.get("Contents", ()):
                 yield ObjectInfo(ObjectKey(content["Key"]), content["Size"], content["LastModified"])
             if not page.get("IsTruncated"):
                 return
-            token = {"ContinuationToken": page["NextContinuationToken"]}
+            token["ContinuationToken"] = page["NextContinuationToken"]
 
     async def delete(self, key: ObjectKey) -> None:
         self._check(key)
@@ -285,8 +280,11 @@ class S3Store:
 
     async def list_uploads(self, prefix: str) -> AsyncIterator[Upload]:
         markers: dict[str, Any] = {}
+
+        async def ask(client: "S3Client") -> "ListMultipartUploadsOutputTypeDef":
+            return await client.list_multipart_uploads(Bucket=self._bucket, Prefix=prefix, **markers)
+
         while True:
-            ask = partial(_list_uploads, Bucket=self._bucket, Prefix=prefix, **markers)
             page = await self._call(ask, doing="listing uploads")
             for upload in page.get("Uploads", ()):
                 # Not every store filters by prefix, and AWS's express buckets filter by folders.
@@ -294,7 +292,7 @@ class S3Store:
                     yield Upload(ObjectKey(upload["Key"]), upload["UploadId"], upload.get("Initiated"))
             if not page.get("IsTruncated"):
                 return
-            markers = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+            markers |= {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
 
     async def aclose(self) -> None:
         # Taken first: who calls while it closes gets a new one.
@@ -362,11 +360,3 @@ def _says_that_it_is_gone(error: ClientError) -> bool:
 
 def _restart(scope: anyio.CancelScope, timeout_s: float) -> None:
     scope.deadline = anyio.current_time() + timeout_s
-
-
-async def _list_objects(client: "S3Client", **arguments: Any) -> "ListObjectsV2OutputTypeDef":
-    return await client.list_objects_v2(**arguments)
-
-
-async def _list_uploads(client: "S3Client", **arguments: Any) -> "ListMultipartUploadsOutputTypeDef":
-    return await client.list_multipart_uploads(**arguments)
