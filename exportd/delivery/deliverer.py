@@ -22,7 +22,7 @@ from exportd.model.extraction import Extraction
 from exportd.model.job import Job, JobProgress, Lease, Part
 from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode
-from exportd.stores.layout import ManifestName, ObjectKey, ObjectName, ScriptName, build
+from exportd.stores.layout import ManifestName, ObjectKey, ScriptName, build, file_name, key_of_file
 from exportd.stores.retrying import RetryBudget
 
 _logger = structlog.stdlib.get_logger()
@@ -86,7 +86,8 @@ class Deliverer:
 
         @cache  # asked for again when the manifest is built
         def key_of(entity: EntityCode, number: int) -> ObjectKey:
-            return _key(job, destination, token_of(entity), number)
+            name = file_name(job.id, token_of(entity), number, job.file_format)
+            return key_of_file(name, job.organization, job.due_at, destination.layout)
 
         async with (
             self._destinations.using(job.organization, code) as destination,
@@ -177,18 +178,6 @@ def _circuit_open(destination: Destination) -> TransientError:
         reason=Reason.DESTINATION_UNAVAILABLE,
         retry_after_s=pause_s,
     )
-
-
-def _key(job: Job, destination: Destination, type_token: str, number: int) -> ObjectKey:
-    name = ObjectName.of(
-        organization=job.organization,
-        due_at=job.due_at,
-        type_token=type_token,
-        job=job.id,
-        number=number,
-        file_format=job.file_format,
-    )
-    return build(name, destination.layout)
 
 
 async def publish_manifest(

@@ -50,21 +50,6 @@ class ObjectName:
     number: int
     file_format: ExportFormat
 
-    @classmethod
-    def of(
-        cls,
-        *,
-        organization: OrganizationId,
-        due_at: datetime,
-        type_token: str,
-        job: JobId,
-        number: int,
-        file_format: ExportFormat,
-    ) -> "ObjectName":
-        """The name of a part of a job due at ``due_at`` (aware)."""
-        due = due_at.astimezone(UTC)
-        return cls(organization, due.date(), due.hour, type_token, job, number, file_format)
-
 
 @dataclass(frozen=True, slots=True)
 class ManifestName:
@@ -153,12 +138,13 @@ def build(name: AnyName, layout: Layout) -> ObjectKey:
         return ObjectKey(f"{folder}_loaders/{name.job}.{name.dialect}.sql")
     if isinstance(name, PublicationName):
         return ObjectKey(f"{folder}_published/{name.schedule}.json")
-    time = f"date={name.day.isoformat()}/hour={name.hour:02d}"
-    kind = f"type={name.type_token}"
-    partitions = (time, kind) if layout.order is PartitionOrder.TIME_FIRST else (kind, time)
-    return ObjectKey(
-        f"{folder}{'/'.join(partitions)}/{file_name(name.job, name.type_token, name.number, name.file_format)}"
-    )
+    partitions = _partitions(name.day, name.hour, name.type_token, layout)
+    return ObjectKey(f"{folder}{partitions}{file_name(name.job, name.type_token, name.number, name.file_format)}")
+
+
+def _partitions(day: date, hour: int, type_token: str, layout: Layout) -> str:
+    time, kind = f"date={day.isoformat()}/hour={hour:02d}/", f"type={type_token}/"
+    return time + kind if layout.order is PartitionOrder.TIME_FIRST else kind + time
 
 
 def is_part_name(name: str) -> bool:
@@ -172,9 +158,8 @@ def key_of_file(name: str, organization: OrganizationId, due_at: datetime, layou
     if match is None:
         raise ValueError(f"{name!r} is not the name of a part")
     due = due_at.astimezone(UTC)
-    time, kind = f"date={due.date().isoformat()}/hour={due.hour:02d}", f"type={match['token']}"
-    partitions = (time, kind) if layout.order is PartitionOrder.TIME_FIRST else (kind, time)
-    return ObjectKey(f"{organization_folder(organization, layout)}{'/'.join(partitions)}/{name}")
+    partitions = _partitions(due.date(), due.hour, match["token"], layout)
+    return ObjectKey(f"{organization_folder(organization, layout)}{partitions}{name}")
 
 
 def job_prefixes(
@@ -186,10 +171,9 @@ def job_prefixes(
     """
     due = due_at.astimezone(UTC)
     folder = organization_folder(organization, layout)
-    time = f"date={due.date().isoformat()}/hour={due.hour:02d}/"
     if layout.order is PartitionOrder.TIME_FIRST:
-        return (f"{folder}{time}",)
-    return tuple(f"{folder}type={type_token}/{time}" for type_token in sorted(set(type_tokens)))
+        return (f"{folder}date={due.date().isoformat()}/hour={due.hour:02d}/",)
+    return tuple(f"{folder}{_partitions(due.date(), due.hour, token, layout)}" for token in sorted(set(type_tokens)))
 
 
 def parse(key: str, layout: Layout) -> AnyName | None:

@@ -11,7 +11,7 @@ from exportd.destinations.open_destinations import Destination
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.job import Job, JobId
 from exportd.model.schedule import DestinationCode, ExportFormat
-from exportd.stores.layout import Layout, ManifestName, ObjectKey, ObjectName, PartitionOrder, build
+from exportd.stores.layout import Layout, ManifestName, ObjectKey, PartitionOrder, build, file_name, key_of_file
 from tests.fixtures.store_doubles import FaultyStore, MemoryStore
 
 ALIVE, DEAD = JobId(UUID(int=1)), JobId(UUID(int=2))
@@ -23,15 +23,7 @@ DUE = datetime(2026, 3, 9, 4, 59, tzinfo=UTC)
 def part_key(
     job: JobId, layout: Layout = LAYOUT, *, kind: str = "account", part: int = 1, due_at: datetime = DUE
 ) -> ObjectKey:
-    name = ObjectName.of(
-        organization=ORGANIZATION,
-        due_at=due_at,
-        type_token=kind,
-        job=job,
-        number=part,
-        file_format=ExportFormat.CSV,
-    )
-    return build(name, layout)
+    return key_of_file(file_name(job, kind, part, ExportFormat.CSV), ORGANIZATION, due_at, layout)
 
 
 async def left(store: MemoryStore) -> set[str]:

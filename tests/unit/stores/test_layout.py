@@ -1,6 +1,6 @@
 """Keys are those of the documented layout, and can be read back."""
 
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 from pathlib import PurePosixPath
 from uuid import UUID
 
@@ -21,20 +21,15 @@ from exportd.stores.layout import (
     build,
     check_key,
     content_type,
+    file_name,
+    key_of_file,
     metadata_of,
     organization_folder,
     parse,
 )
 
 JOB = JobId(UUID("3f0c6d5e-0000-4000-8000-000000000001"))
-ACCOUNTS = ObjectName.of(
-    organization=OrganizationId("org-1"),
-    due_at=datetime(2026, 3, 9, 4, 15, tzinfo=UTC),
-    type_token="account",
-    job=JOB,
-    number=1,
-    file_format=ExportFormat.CSV,
-)
+ACCOUNTS = ObjectName(OrganizationId("org-1"), date(2026, 3, 9), 4, "account", JOB, 1, ExportFormat.CSV)
 
 
 @pytest.mark.parametrize(
@@ -73,14 +68,10 @@ def test_a_manifest_lies_beside_the_data_of_its_organization() -> None:
 
 
 def test_date_and_hour_are_those_in_utc() -> None:
-    name = ObjectName.of(
-        organization=OrganizationId("org-1"),
-        due_at=datetime(2026, 1, 1, 1, 30, tzinfo=timezone(timedelta(hours=2))),
-        type_token="account",
-        job=JOB,
-        number=1,
-        file_format=ExportFormat.CSV,
-    )
+    due_at = datetime(2026, 1, 1, 1, 30, tzinfo=timezone(timedelta(hours=2)))
+    file = file_name(JOB, "account", 1, ExportFormat.CSV)
+    name = parse(key_of_file(file, OrganizationId("org-1"), due_at, Layout()), Layout())
+    assert isinstance(name, ObjectName)
     assert (name.day, name.hour) == (date(2025, 12, 31), 23)
 
 
