@@ -16,7 +16,6 @@ A destination may refuse to be read: then the spool alone decides.
 import hashlib
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -26,7 +25,7 @@ import structlog
 from exportd.delivery.tables import PublicationTable
 from exportd.delivery.transfer import named
 from exportd.destinations.open_destinations import Destination
-from exportd.manifest.document import Manifest, Predecessor, parse, sha256_of
+from exportd.manifest.document import MAX_MANIFEST_BYTES, Manifest, Predecessor, parse, sha256_of
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import ExportdError, PermanentError, TransientError
 from exportd.model.extraction import Extraction, Mode
@@ -37,10 +36,9 @@ from exportd.spool.publication_store import read_publication, write_publication
 from exportd.spool.spool import Spool
 from exportd.stores.layout import ManifestName, ObjectKey, PublicationName, build
 from exportd.stores.retrying import RetryBudget
-from exportd.stores.store import Store
+from exportd.stores.store import Store, read_within
 
 _MAX_NOTE_BYTES = 65_536
-_MAX_MANIFEST_BYTES = 64 << 20
 _LOOK_S = 10.0
 """How long a destination may take to answer before the run begins; one that is away is asked again before it gets
 anything."""
@@ -250,7 +248,7 @@ async def _what_lies_there(
             continue
         try:
             key = build(ManifestName(job.organization, candidate), destination.layout)
-            data = await _read(destination.store, key, max_bytes=_MAX_MANIFEST_BYTES)
+            data = await _read(destination.store, key, max_bytes=MAX_MANIFEST_BYTES)
             manifest = parse(data) if data is not None else None
         except PermanentError:
             return last
@@ -266,15 +264,9 @@ def _is_of(manifest: Manifest, candidate: JobId, job: Job) -> bool:
 
 async def _read(store: Store, key: ObjectKey, *, max_bytes: int) -> bytes | None:
     """A small object, or None when there is none."""
-    content = bytearray()
     try:
-        async with aclosing(store.read(key)) as chunks:
-            async for chunk in chunks:
-                content += chunk
-                if len(content) > max_bytes:
-                    break
+        return await read_within(store, key, max_bytes)
     except PermanentError as error:
         if error.reason is Reason.NOT_FOUND:
             return None
         raise
-    return bytes(content)
