@@ -35,14 +35,10 @@ class Circuit:
 
     def admits(self, now: float) -> bool:
         """Whether to deliver. An admitted delivery reports its end: ``succeeded``, ``failed`` or ``given_up``."""
-        match self.state(now):
-            case CircuitState.CLOSED:
-                return True
-            case CircuitState.OPEN:
-                return False
-            case CircuitState.HALF_OPEN:
-                admitted, self._trying = not self._trying, True
-                return admitted
+        admitted = self.would_admit(now)
+        if admitted:
+            self._trying = self.state(now) is CircuitState.HALF_OPEN
+        return admitted
 
     def would_admit(self, now: float) -> bool:
         """Whether a delivery would be admitted; none is, so that this one has no end to report."""
