@@ -11,7 +11,6 @@ crash, the next attempt goes on from the spool, and from what the stores have of
 """
 
 from collections.abc import Mapping
-from functools import partial
 
 import structlog
 
@@ -19,7 +18,7 @@ from exportd.delivery.job_delivery import JobDeliverer, JobDelivery
 from exportd.extraction.copier import ImagesUnreadableError
 from exportd.extraction.extractor import Extractor
 from exportd.jobs.job_table import JobTable
-from exportd.manifest.build import History, build_spool_manifest
+from exportd.manifest.build import History, build_manifest
 from exportd.manifest.document import Predecessor, sha256_of
 from exportd.model.entity import EntityCode
 from exportd.model.errors import InvariantError
@@ -77,9 +76,16 @@ class Pipeline:
             await delivery.record(extraction)
             await self._jobs.publishing(lease)
             await delivery.publish(extraction, parts)
-        key_of = partial(key_of_file, organization=job.organization, due_at=job.due_at, layout=Layout())
-        earlier = await self._earlier_downloads(job, extraction)
-        manifest = delivery.renderer.render(build_spool_manifest(job, extraction, parts, key_of, earlier))
+        # The keys are those that the files would have at a destination: the downloads of a schedule make one together.
+        manifest = delivery.renderer.render(
+            build_manifest(
+                job,
+                extraction,
+                parts,
+                lambda part: key_of_file(part.file_name, job.organization, job.due_at, Layout()),
+                await self._earlier_downloads(job, extraction),
+            )
+        )
         await self._spool.write_manifest(job.id, manifest)
         await self._jobs.succeed(
             lease,

@@ -61,17 +61,6 @@ def build_manifest(
     )
 
 
-def build_spool_manifest(
-    job: Job, extraction: Extraction, parts: Sequence[Part], key_of: Callable[[str], str], history: History
-) -> Manifest:
-    """The manifest that lies beside the parts in the spool, for downloads.
-
-    ``key_of`` gives the key that a file would have at a destination, and ``history`` is the schedule's successful jobs:
-    so the downloads of a schedule make a destination together.
-    """
-    return build_manifest(job, extraction, parts, lambda part: key_of(part.file_name), history)
-
-
 class ManifestRenderer:
     """Renders the manifests of one job: what its destinations get, and the spool, is mostly equal."""
 

@@ -3,10 +3,9 @@
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from uuid import UUID
 
-from exportd.manifest.build import History, ManifestRenderer, build_manifest, build_spool_manifest
+from exportd.manifest.build import History, ManifestRenderer, build_manifest
 from exportd.manifest.document import ManifestSchedule, Predecessor, parse, render
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.extraction import EntityExtraction, ExtractedField, Extraction, Mode, with_documents
@@ -125,8 +124,13 @@ def test_building_it_again_gives_the_same_bytes() -> None:
 
 
 def test_in_the_spool_keys_are_those_of_a_destination() -> None:
-    key_of = partial(key_of_file, organization=job().organization, due_at=DUE, layout=Layout())
-    manifest = build_spool_manifest(job(), EXTRACTION, PARTS, key_of, HISTORY)
+    manifest = build_manifest(
+        job(),
+        EXTRACTION,
+        PARTS,
+        lambda part: key_of_file(part.file_name, job().organization, DUE, Layout()),
+        HISTORY,
+    )
     keys = [listed.key for entity in manifest.entities for listed in entity.parts]
     names = [name for key in keys if isinstance(name := parse_key(key, Layout()), ObjectName)]
     assert sorted(key.rpartition("/")[2] for key in keys) == sorted(part.file_name for part in PARTS)
