@@ -189,6 +189,14 @@ class GcsRequester:
             member=self._connector.identity.member,
         )
 
+    def foreign(self, error: ValueError, request: GcsRequest) -> PermanentError:
+        """The error to raise for an answer that makes no sense, as ``error`` says."""
+        return PermanentError(
+            f"the bucket gs://{self._bucket} gave an answer to {request.doing} that is not Google's: {error}. Is "
+            "something in between?",
+            reason=Reason.DESTINATION_REFUSED,
+        )
+
     async def _open(self, request: GcsRequest, scope: anyio.CancelScope) -> aiohttp.ClientResponse:
         token = None if request.is_session else await self._connector.token()
         response = await self._open_once(request, scope, token)

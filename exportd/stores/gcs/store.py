@@ -89,7 +89,8 @@ class GcsStore:
             )
             answer = await self._requester.send(request)
             if is_precondition(answer):
-                generation = await self._generation(key)
+                there = await self._in_the_way(key)
+                generation = _NOTHING if there is None else there.generation
                 continue
             if answer.status not in {200, 201} or not answer.location:
                 raise self._requester.refusal(answer, request)
@@ -204,7 +205,7 @@ class GcsStore:
             if not is_precondition(answer):
                 raise self._requester.refusal(answer, request)
             try:
-                there = await self._look(key, doing=_doing_in_the_way(key))
+                there = await self._in_the_way(key)
             except PermanentError:
                 if may_be_there:
                     # Looking is not allowed. No other writer uses this key, so it is what the earlier call has sent.
@@ -215,10 +216,8 @@ class GcsStore:
             generation = _NOTHING if there is None else there.generation
         raise self._overtaken(key)
 
-    async def _generation(self, key: ObjectKey) -> int:
-        """That of the object which is in the way."""
-        there = await self._look(key, doing=_doing_in_the_way(key))
-        return _NOTHING if there is None else there.generation
+    async def _in_the_way(self, key: ObjectKey) -> StoredObject | None:
+        return await self._look(key, doing=f"looking at {key}, which is there already and would be replaced")
 
     async def _look(self, key: ObjectKey, *, doing: str) -> StoredObject | None:
         request = GcsRequest("GET", self._addresses.object(key), doing=doing, permission="storage.objects.get")
@@ -254,11 +253,7 @@ class GcsStore:
         try:
             return StoredObject.of(document)
         except ValueError as error:
-            raise PermanentError(
-                f"{self.name} gave an answer to {request.doing} that is not Google's: {error}. Is something "
-                "in between?",
-                reason=Reason.DESTINATION_REFUSED,
-            ) from error
+            raise self._requester.foreign(error, request) from error
 
     def _overtaken(self, key: ObjectKey) -> TransientError:
         return TransientError(
@@ -290,7 +285,3 @@ def _content(pieces: Sequence[Piece]) -> Content:
             raise InvariantError("an upload needs all its pieces, each sent or recognised")
         checksums.append((piece.checksum, piece.size_bytes))
     return Content(sum(size_bytes for _, size_bytes in checksums), combine(checksums, Polynomial.CRC32C))
-
-
-def _doing_in_the_way(key: ObjectKey) -> str:
-    return f"looking at {key}, which is there already and would be replaced"

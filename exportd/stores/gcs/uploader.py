@@ -8,7 +8,7 @@ Ranges of bytes are half open here, ``begin`` to ``end``; in the headers they in
 
 import re
 
-from exportd.model.errors import InvariantError, PermanentError, TransientError
+from exportd.model.errors import InvariantError, TransientError
 from exportd.model.reason import Reason
 from exportd.stores.gcs.answers import Content, GcsAnswer, StoredObject, encoded_checksum
 from exportd.stores.gcs.errors import is_damage, is_precondition
@@ -146,11 +146,7 @@ class GcsUploader:
             if answer.status in {200, 201}:
                 return StoredObject.of(answer.document)
         except ValueError as error:
-            raise PermanentError(
-                f"{self._name} gave an answer to {request.doing} that is not Google's: {error}. Is something in "
-                "between?",
-                reason=Reason.DESTINATION_REFUSED,
-            ) from error
+            raise self._requester.foreign(error, request) from error
         if answer.status in _GONE or is_damage(answer):
             raise UploadGoneError(upload, self._name)
         if is_precondition(answer):
