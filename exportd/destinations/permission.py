@@ -148,47 +148,34 @@ def grants_of(declared: DestinationSettings, *, folder: str, identity: str, user
     """
     match declared:
         case DirectoryDestination():
-            return directory_grants(directory=str(declared.directory), user=user)
+            return _directory_grants(declared, user)
         case S3Destination():
-            return s3_grants(
-                bucket=declared.bucket,
-                folder=folder,
-                role_arn=declared.role_arn,
-                external_id=declared.external_id or declared.organization,
-                kms_key=declared.kms_key,
-                identity=identity,
-            )
+            return _s3_grants(declared, folder, identity)
         case GcsDestination():
-            return gcs_grants(
-                bucket=declared.bucket,
-                project_number=declared.project_number,
-                pool_id=declared.pool_id,
-                service_account=declared.service_account,
-            )
+            return _gcs_grants(declared)
         case _:
             assert_never(declared)
 
 
-def s3_grants(
-    *, bucket: str, folder: str, role_arn: str = "", external_id: str = "", kms_key: str = "", identity: str = ""
-) -> tuple[Grant, ...]:
-    """What the owner of the bucket, and that of the role, have to set up.
-
-    ``folder`` is what keys begin with; ``identity`` the ARN of exportd's own identity, empty when it is unknown.
-    """
+def _s3_grants(declared: S3Destination, folder: str, identity: str) -> tuple[Grant, ...]:
+    """What the owner of the bucket, and that of the role, have to set up."""
+    role_arn = declared.role_arn
     partition = role_arn.split(":")[1] if role_arn else "aws"
     holder = role_arn or identity or "exportd's own identity"
     policy = Grant(
         f"Policy for {holder} (the first statement is required, the others recommended)",
-        _document(_statements(f"arn:{partition}:s3:::{bucket}", folder, kms_key)),
+        _document(_statements(f"arn:{partition}:s3:::{declared.bucket}", folder, declared.kms_key)),
     )
     if not role_arn:
         return (policy,)
     principal = principal_of(identity) if identity else IDENTITY_PLACEHOLDER
     unknown = "" if identity else f"; {IDENTITY_PLACEHOLDER} is a placeholder: put exportd's own identity there"
-    trust: dict[str, Any] = {"Effect": "Allow", "Principal": {"AWS": principal}, "Action": "sts:AssumeRole"}
-    if external_id:
-        trust["Condition"] = {"StringEquals": {"sts:ExternalId": external_id}}
+    trust = {
+        "Effect": "Allow",
+        "Principal": {"AWS": principal},
+        "Action": "sts:AssumeRole",
+        "Condition": {"StringEquals": {"sts:ExternalId": declared.external_id or declared.organization}},
+    }
     may_assume = {"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": role_arn}
     return (
         policy,
@@ -197,19 +184,16 @@ def s3_grants(
     )
 
 
-def gcs_grants(
-    *, bucket: str, project_number: str = "", pool_id: str = "", service_account: str = ""
-) -> tuple[Grant, ...]:
+def _gcs_grants(declared: GcsDestination) -> tuple[Grant, ...]:
     """What the owner of the bucket, and that of the service account, have to set up."""
-    pool = f"principalSet://iam.googleapis.com/projects/{project_number}/locations/global/workloadIdentityPools/{pool_id}/*"
-    if service_account:
-        member = f"serviceAccount:{service_account}"
-    elif pool_id:
-        member = pool
-    else:
-        member = f"serviceAccount:{ACCOUNT_PLACEHOLDER}"
+    pool_id, service_account = declared.pool_id, declared.service_account
+    project = f"principalSet://iam.googleapis.com/projects/{declared.project_number}"
+    pool = f"{project}/locations/global/workloadIdentityPools/{pool_id}/*"
+    account = f"serviceAccount:{service_account or ACCOUNT_PLACEHOLDER}"
+    member = pool if pool_id and not service_account else account
     unknown = "" if service_account or pool_id else f"; {ACCOUNT_PLACEHOLDER} is a placeholder: see credentials_file"
-    binding = ("gcloud", "storage", "buckets", "add-iam-policy-binding", f"gs://{bucket}", f"--member={member}")
+    bucket = f"gs://{declared.bucket}"
+    binding = ("gcloud", "storage", "buckets", "add-iam-policy-binding", bucket, f"--member={member}")
     grants = [
         Grant(f"Role on the bucket, recommended{unknown}", shlex.join([*binding, f"--role={_RECOMMENDED_ROLE}"])),
         Grant(
@@ -228,9 +212,9 @@ def gcs_grants(
     return tuple(grants)
 
 
-def directory_grants(*, directory: str, user: str) -> tuple[Grant, ...]:
-    """``user`` is the one exportd runs as. The directory's group, which new folders inherit, may read the files."""
-    path = shlex.quote(directory)
+def _directory_grants(declared: DirectoryDestination, user: str) -> tuple[Grant, ...]:
+    """The directory's group, which new folders inherit, may read the files."""
+    path = shlex.quote(str(declared.directory))
     return (
         Grant(
             f"Owner and mode, with the group of those who read in place of READERS ({user} is the user of this check: "

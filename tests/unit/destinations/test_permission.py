@@ -7,21 +7,32 @@ from exportd.destinations.permission import (
     ACCOUNT_PLACEHOLDER,
     IDENTITY_PLACEHOLDER,
     PURPOSES,
+    Grant,
     Permission,
     action_of,
-    directory_grants,
-    gcs_grants,
+    grants_of,
     principal_of,
-    s3_grants,
 )
+from exportd.settings.destination_schema import DirectoryDestination, GcsDestination, S3Destination
 
 ROOT = Path(__file__).parents[3]
 ROLE = "arn:aws-cn:iam::111122223333:role/exports"
 FOLDER = "m3/orgId=org-1/"
+OWNED = {"code": "lake", "organization": "org-1"}
+
+
+def s3_grants(*, folder: str = FOLDER, identity: str = "", **fields: str) -> tuple[Grant, ...]:
+    declared = S3Destination.model_validate({"type": "S3", "bucket": "lake", **OWNED, **fields})
+    return grants_of(declared, folder=folder, identity=identity, user="exportd")
+
+
+def gcs_grants(**fields: str) -> tuple[Grant, ...]:
+    declared = GcsDestination.model_validate({"type": "GCS", "bucket": "lake", **OWNED, **fields})
+    return grants_of(declared, folder=FOLDER, identity="", user="exportd")
 
 
 def test_the_policy_grants_each_action_that_is_tried_for_exactly_the_folder() -> None:
-    (policy,) = s3_grants(bucket="lake", folder=FOLDER)
+    (policy,) = s3_grants()
     statements = json.loads(policy.text)["Statement"]
     assert statements[0]["Action"] == ["s3:PutObject"]
     assert {action for statement in statements for action in statement["Action"]} == {
@@ -44,7 +55,7 @@ def test_the_document_shows_what_the_check_prints() -> None:
         bucket="acme-exports",
         folder="m3/orgId=org-acme/",
         role_arn="arn:aws:iam::111122223333:role/exports",
-        external_id="org-acme",
+        organization="org-acme",
         identity="arn:aws:iam::444455556666:role/exportd",
     )
     assert json.loads(policy.text) in shown
@@ -52,13 +63,13 @@ def test_the_document_shows_what_the_check_prints() -> None:
 
 
 def test_what_would_be_a_wildcard_in_a_policy_is_taken_literally() -> None:
-    (policy,) = s3_grants(bucket="lake", folder="a*b?c${d}/")
+    (policy,) = s3_grants(folder="a*b?c${d}/")
     assert json.loads(policy.text)["Statement"][0]["Resource"] == "arn:aws:s3:::lake/a${*}b${?}c${$}{d}/*"
 
 
 def test_a_role_has_a_trust_policy_with_its_external_id_and_the_identity_of_exportd() -> None:
     identity = "arn:aws-cn:sts::444455556666:assumed-role/exportd/i-0123"
-    policy, trust, own = s3_grants(bucket="lake", folder=FOLDER, role_arn=ROLE, external_id="org-1", identity=identity)
+    policy, trust, own = s3_grants(role_arn=ROLE, identity=identity)
     assert "arn:aws-cn:s3:::lake/" in policy.text
     assert json.loads(trust.text)["Statement"] == [
         {
@@ -73,7 +84,7 @@ def test_a_role_has_a_trust_policy_with_its_external_id_and_the_identity_of_expo
 
 
 def test_an_unknown_identity_is_a_placeholder_and_called_so() -> None:
-    _, trust, _ = s3_grants(bucket="lake", folder=FOLDER, role_arn=ROLE, external_id="org-1")
+    _, trust, _ = s3_grants(role_arn=ROLE)
     assert json.loads(trust.text)["Statement"][0]["Principal"] == {"AWS": IDENTITY_PLACEHOLDER}
     assert f"{IDENTITY_PLACEHOLDER} is a placeholder" in trust.title
 
@@ -84,14 +95,17 @@ def test_a_user_is_named_as_such() -> None:
 
 def test_a_key_of_kms_may_be_used() -> None:
     key = "arn:aws:kms:eu-west-1:111122223333:key/1"
-    (policy,) = s3_grants(bucket="lake", folder=FOLDER, kms_key=key)
+    (policy,) = s3_grants(encryption="KMS", kms_key=key)
     statement = json.loads(policy.text)["Statement"][1]
     assert (statement["Action"], statement["Resource"]) == (["kms:GenerateDataKey", "kms:Decrypt"], key)
 
 
 def test_google_binds_a_service_account_which_the_pool_may_act_as() -> None:
     recommended, minimal, acting = gcs_grants(
-        bucket="lake", project_number="123", pool_id="exports", service_account="exporter@acme.iam.gserviceaccount.com"
+        project_number="123",
+        pool_id="exports",
+        provider_id="daemon",
+        service_account="exporter@acme.iam.gserviceaccount.com",
     )
     assert shlex.split(recommended.text) == [
         *("gcloud", "storage", "buckets", "add-iam-policy-binding", "gs://lake"),
@@ -105,15 +119,16 @@ def test_google_binds_a_service_account_which_the_pool_may_act_as() -> None:
 
 
 def test_google_binds_the_pool_itself_or_a_placeholder() -> None:
-    recommended, _ = gcs_grants(bucket="lake", project_number="123", pool_id="exports")
+    recommended, _ = gcs_grants(project_number="123", pool_id="exports", provider_id="daemon")
     assert "--member=principalSet://" in shlex.split(recommended.text)[5]
-    recommended, _ = gcs_grants(bucket="lake")
+    recommended, _ = gcs_grants()
     assert shlex.split(recommended.text)[5] == f"--member=serviceAccount:{ACCOUNT_PLACEHOLDER}"
     assert f"{ACCOUNT_PLACEHOLDER} is a placeholder" in recommended.title
 
 
 def test_commands_for_a_directory_survive_any_path() -> None:
-    (grant,) = directory_grants(directory="/srv/it's here", user="exportd")
+    declared = DirectoryDestination.model_validate({"directory": "/srv/it's here", **OWNED})
+    (grant,) = grants_of(declared, folder=FOLDER, identity="", user="exportd")
     assert [shlex.split(line)[-1] for line in grant.text.splitlines()] == ["/srv/it's here"] * 3
 
 
