@@ -12,7 +12,6 @@ can be found.
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import timedelta
-from typing import TypeVar
 
 import anyio
 import structlog
@@ -30,7 +29,6 @@ from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode, ScheduleId
 from exportd.stores.layout import (
     AnyName,
-    Layout,
     ManifestName,
     ObjectKey,
     ObjectName,
@@ -41,11 +39,10 @@ from exportd.stores.layout import (
     parse,
 )
 from exportd.stores.retrying import RetryBudget
-from exportd.stores.store import Store, Upload, read_within
-
-T = TypeVar("T")
+from exportd.stores.store import Upload, read_within
 
 _MIN_PAUSE_S = 10.0
+_ONCE = RetryBudget(timeout_s=0.0)
 _MAX_UPLOAD_AGE = timedelta(days=7)
 """Google drops uploads after a week; other stores list theirs, so that they need not be remembered."""
 
@@ -138,7 +135,7 @@ class Cleaner:
         for known in tuple(self._destinations):
             try:
                 async with self._destinations.using(known.organization, known.code) as destination:
-                    await sweep_uploads(destination.store, destination.layout, unfinished_jobs=self._jobs.active_ids)
+                    await sweep_uploads(destination, self._jobs.active_ids)
             except ExportdError as error:
                 self._report_once("uploads not swept", None, known.code, error)
             else:
@@ -153,14 +150,7 @@ class Cleaner:
         known = [upload for upload in await self._uploads.of_job(job.id, code) if upload.id not in kept_ids]
         try:
             async with self._destinations.using(job.organization, code) as destination:
-                await sweep_job_uploads(
-                    destination.store,
-                    destination.layout,
-                    job.id,
-                    schedule=job.schedule_id,
-                    known=known,
-                    kept=kept,
-                )
+                await sweep_job_uploads(destination, job, known=known, kept=kept_ids)
         except ExportdError as error:
             self._report_once("uploads not swept", None, code, error)
         else:
@@ -204,7 +194,7 @@ class Cleaner:
     async def _is_cleared(self, record: JobRecord, code: DestinationCode) -> bool:
         try:
             async with self._destinations.using(record.job.organization, code) as destination:
-                await self._clear(record, destination)
+                await self._clear(record, destination, _ONCE)
         except ExportdError as error:
             self._report_once("objects of a failed job not removed yet", record.job.id, code, error)
             return False
@@ -218,21 +208,16 @@ class Cleaner:
             about = {} if job is None else {"job_id": str(job)}
             _logger.warning(event, **about, destination=code, reason=error.reason, error=error.sentence)
 
-    async def _clear(self, record: JobRecord, destination: Destination, retry: RetryBudget | None = None) -> None:
-        """Each call to the store is repeated within the budget, if there is one."""
-
-        async def repeated(work: Callable[[], Awaitable[T]]) -> T:
-            return await (work() if retry is None else retry.call(work))
-
+    async def _clear(self, record: JobRecord, destination: Destination, retry: RetryBudget) -> None:
         job = record.job
-        digest = await repeated(lambda: _manifest_digest(job, destination))
+        digest = await retry.call(lambda: _manifest_digest(job, destination))
         if digest is not None:
             await self._jobs.record_found_delivery(job.id, destination.code, digest)
             _logger.info("delivery of a failed job found", job_id=str(job.id), destination=destination.code)
             return
         used = [entity["type_token"] for entity in (record.extraction or {}).get("entities", ())]
         tokens = [*used, *self._tokens(job)]
-        removed = await repeated(lambda: remove_objects(job, destination, tokens))
+        removed = await retry.call(lambda: remove_objects(job, destination, tokens))
         if removed:
             _logger.info(
                 "objects of a failed job removed", job_id=str(job.id), destination=destination.code, objects=removed
@@ -242,14 +227,12 @@ class Cleaner:
         return sorted({token for entity in job.entities for token in self._type_tokens.get(entity, ())})
 
 
-async def sweep_uploads(
-    store: Store, layout: Layout, *, unfinished_jobs: Callable[[], Awaitable[Collection[JobId]]]
-) -> None:
-    """Abort the uploads under the layout's prefix whose job is finished or unknown.
+async def sweep_uploads(destination: Destination, unfinished_jobs: Callable[[], Awaitable[Collection[JobId]]]) -> None:
+    """Abort the uploads that a destination lists and whose job is finished or unknown.
 
     Raises TransientError or PermanentError.
     """
-    found = [upload async for upload in store.list_uploads(layout.folder)]
+    found = await _listed(destination)
     if not found:
         return
     # Asked after the listing: an upload whose job began later cannot be in the list.
@@ -259,31 +242,23 @@ async def sweep_uploads(
         # A note does not say by whose job it was begun.
         return not unfinished if isinstance(name, PublicationName) else name.job not in unfinished
 
-    await _abort(store, layout, found, is_leftover)
+    await _abort(destination, found, is_leftover)
 
 
 async def sweep_job_uploads(
-    store: Store,
-    layout: Layout,
-    job: JobId,
-    *,
-    schedule: ScheduleId | None = None,
-    known: Sequence[Upload] = (),
-    kept: Sequence[Upload] = (),
+    destination: Destination, job: Job, *, known: Sequence[Upload] = (), kept: Collection[str] = ()
 ) -> None:
-    """Abort what an earlier attempt of a job of ``schedule`` left, but for ``kept``.
+    """Abort what an earlier attempt of a job left, but for the uploads with the ids ``kept``.
 
     ``known`` is what Postgres remembers. Only the holder of the job's lease may do this: a schedule has one running
     job, and its note is that job's too. Raises TransientError or PermanentError.
     """
-    listed = [upload async for upload in store.list_uploads(layout.folder)]
-    kept_ids = {upload.id for upload in kept}
-    found = {upload.id: upload for upload in (*known, *listed) if upload.id not in kept_ids}
+    found = {upload.id: upload for upload in (*known, *await _listed(destination)) if upload.id not in kept}
 
     def is_leftover(name: AnyName) -> bool:
-        return name.schedule == schedule if isinstance(name, PublicationName) else name.job == job
+        return name.schedule == job.schedule_id if isinstance(name, PublicationName) else name.job == job.id
 
-    await _abort(store, layout, found.values(), is_leftover)
+    await _abort(destination, found.values(), is_leftover)
 
 
 async def remove_objects(job: Job, destination: Destination, type_tokens: Collection[str]) -> int:
@@ -323,11 +298,13 @@ def _manifest_key(job: Job, destination: Destination) -> ObjectKey:
     return build(ManifestName(job.organization, job.id), destination.layout)
 
 
-async def _abort(
-    store: Store, layout: Layout, found: Collection[Upload], is_leftover: Callable[[AnyName], bool]
-) -> None:
+async def _listed(destination: Destination) -> list[Upload]:
+    return [upload async for upload in destination.store.list_uploads(destination.layout.folder)]
+
+
+async def _abort(destination: Destination, found: Collection[Upload], is_leftover: Callable[[AnyName], bool]) -> None:
     for upload in found:
-        name = parse(upload.key, layout)
+        name = parse(upload.key, destination.layout)
         if name is not None and is_leftover(name):
-            await store.abort(upload)
-            _logger.info("upload of a dead job aborted", store=store.name, key=upload.key)
+            await destination.store.abort(upload)
+            _logger.info("upload of a dead job aborted", store=destination.store.name, key=upload.key)

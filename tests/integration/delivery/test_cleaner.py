@@ -12,6 +12,7 @@ from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.job import Job, JobId
 from exportd.model.schedule import DestinationCode, ExportFormat
 from exportd.stores.layout import Layout, ManifestName, ObjectKey, PartitionOrder, build, file_name, key_of_file
+from exportd.stores.store import Store
 from tests.fixtures.store_doubles import FaultyStore, MemoryStore
 
 ALIVE, DEAD = JobId(UUID(int=1)), JobId(UUID(int=2))
@@ -24,6 +25,15 @@ def part_key(
     job: JobId, layout: Layout = LAYOUT, *, kind: str = "account", part: int = 1, due_at: datetime = DUE
 ) -> ObjectKey:
     return key_of_file(file_name(job, kind, part, ExportFormat.CSV), ORGANIZATION, due_at, layout)
+
+
+def job(job_id: JobId) -> Job:
+    codes = (EntityCode("ACCOUNTS"), EntityCode("ORDERS"))
+    return Job(job_id, ORGANIZATION, None, None, DUE, codes, ExportFormat.CSV, ())
+
+
+def lake(store: Store, layout: Layout = LAYOUT) -> Destination:
+    return Destination(ORGANIZATION, DestinationCode("lake"), store, layout)
 
 
 async def left(store: MemoryStore) -> set[str]:
@@ -39,7 +49,7 @@ async def test_only_uploads_of_dead_jobs_are_aborted() -> None:
     async def unfinished() -> Collection[JobId]:
         return {ALIVE}
 
-    await sweep_uploads(store, LAYOUT, unfinished_jobs=unfinished)
+    await sweep_uploads(lake(store), unfinished)
     assert await left(store) == kept
 
 
@@ -52,7 +62,7 @@ async def test_jobs_are_asked_for_after_the_listing() -> None:
         listed_before.append(store.count("list_uploads"))
         return {ALIVE}
 
-    await sweep_uploads(store, LAYOUT, unfinished_jobs=unfinished)
+    await sweep_uploads(lake(store), unfinished)
     assert listed_before == [1]
 
 
@@ -60,7 +70,7 @@ async def test_the_earlier_attempts_of_a_job_can_be_swept_alone() -> None:
     store = MemoryStore()
     for key in (part_key(ALIVE), part_key(ALIVE), part_key(DEAD)):
         await store.start(key)
-    await sweep_job_uploads(store, LAYOUT, ALIVE)
+    await sweep_job_uploads(lake(store), job(ALIVE))
     assert await left(store) == {part_key(DEAD)}
 
 
@@ -68,8 +78,6 @@ async def test_the_earlier_attempts_of_a_job_can_be_swept_alone() -> None:
 @pytest.mark.parametrize("prefix", ["", "a/b"])
 async def test_all_parts_of_a_job_are_removed_and_nothing_else(order: PartitionOrder, prefix: str) -> None:
     layout, store = Layout(prefix, order), MemoryStore()
-    codes = (EntityCode("ACCOUNTS"), EntityCode("ORDERS"))
-    failed = Job(DEAD, ORGANIZATION, None, None, DUE, codes, ExportFormat.CSV, ())
     parts = [part_key(DEAD, layout, kind=kind, part=part) for kind in ("account", "order") for part in (1, 2, 12)]
     kept = [
         part_key(ALIVE, layout),
@@ -79,7 +87,6 @@ async def test_all_parts_of_a_job_are_removed_and_nothing_else(order: PartitionO
     ]
     for key in [*parts, *kept]:
         await store.put(key, b"x")
-    destination = Destination(ORGANIZATION, DestinationCode("lake"), store, layout)
-    assert await remove_objects(failed, destination, ["account", "order", "account"]) == len(parts)
+    assert await remove_objects(job(DEAD), lake(store, layout), ["account", "order", "account"]) == len(parts)
     assert store.objects.keys() == set(kept)
-    assert await remove_objects(failed, destination, ["account", "order"]) == 0
+    assert await remove_objects(job(DEAD), lake(store, layout), ["account", "order"]) == 0
