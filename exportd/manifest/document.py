@@ -42,8 +42,6 @@ START_DATE_SCHEMA_VERSION: Final = 2
 NO_FILES_SCHEMA_VERSION: Final = 3
 """Of manifests with an entity that has no files, because it has no records; with a ``start_date`` or without."""
 
-_STRICT = ConfigDict(extra="forbid", strict=True)
-
 MAX_MANIFEST_BYTES: Final = 16 << 20
 """Enough for some 50,000 files. A longer document is not read, and not written either."""
 
@@ -92,31 +90,32 @@ _MAX_LISTED_PROBLEMS = 1_000
 """A document with more is not explained: the list of its problems would take ten times its memory."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ManifestSchedule:
-    """The schedule that fired."""
+class _Strict:
+    """Refuses unknown fields and other types."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    __slots__ = ()
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManifestSchedule(_Strict):
+    """The schedule that fired."""
 
     id: ScheduleId
     code: Text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Predecessor:
+class Predecessor(_Strict):
     """The manifest this destination received before, and the SHA-256 of its bytes."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
     job_id: JobId
     sha256: Sha256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ManifestWindow:
+class ManifestWindow(_Strict):
     """From one snapshot (``pg_snapshot`` text; None: the beginning) to another, taken at ``taken_at`` and ``lsn``."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
     previous: Snapshot | None
     snapshot: Snapshot
@@ -125,10 +124,8 @@ class ManifestWindow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ManifestField:
+class ManifestField(_Strict):
     """A field of a record, in the order of the file."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
     name: Named
     type: Text
@@ -141,10 +138,8 @@ Fields = Annotated[tuple[ManifestField, ...], Field(max_length=MAX_FIELDS, fail_
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ManifestPart:
+class ManifestPart(_Strict):
     """A file. ``size_bytes`` and ``sha256`` are those of the object, ``content_bytes`` of what is inside."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
     key: Key
     rows: Count
@@ -154,7 +149,7 @@ class ManifestPart:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ManifestEntity:
+class ManifestEntity(_Strict):
     """What the run holds of an entity.
 
     ``key`` names the fields that identify a record, ``tenant`` the field that holds the organization, if there is one.
@@ -163,8 +158,6 @@ class ManifestEntity:
     the size cap of files; a manifest without such parts leaves the field out. ``modified`` names the field, or the
     column if it is not exported, that ``start_date`` was compared with; it is left out without one.
     """
-
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
     code: Annotated[EntityCode, NAME]
     type: Text
@@ -182,15 +175,13 @@ class ManifestEntity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Manifest:
+class Manifest(_Strict):
     """See the module's text. ``created_at`` is when the job was read, so that publishing again does not change it.
 
     ``schedule`` is None for an ad hoc export, ``predecessor`` for the first manifest of a schedule at a destination.
     With a ``start_date``, which only an ad hoc export has, its records are those that were modified at or after it, or
     at an unknown time, and none that was deleted.
     """
-
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
     schema_version: Literal[1, 2, 3] = SCHEMA_VERSION
     job_id: JobId
