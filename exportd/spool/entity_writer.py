@@ -49,7 +49,8 @@ _logger = structlog.get_logger()
 
 
 class EntityWriter:
-    """Writes one entity of a job to its folder. Call ``write`` until the rows are over, then ``finish``; or ``abort``.
+    """Writes one entity of a job to its folder. Call ``write`` until the rows are over; then ``finish_together`` or
+    ``abort``.
 
     ``header`` opens every part (a CSV header line with its newline; empty for JSONL). ``progress`` is kept up to date.
     ``on_part_started`` is called when a file is created; by then it may have grown, and a small one is finished. A part
@@ -108,10 +109,6 @@ class EntityWriter:
                 if self._filling_bytes >= BLOCK_BYTES:
                     await self._hand_over()
 
-    async def finish(self) -> tuple[Part, ...]:
-        """Write what is left; the parts, at least one, all durable in the spool. Raises as ``write`` does."""
-        return await finish_together([self])
-
     @property
     def parts(self) -> tuple[Part, ...]:
         """The finished parts."""
@@ -154,16 +151,7 @@ class EntityWriter:
 
     def end(self, work: "asyncio.Future[list[Fed | OSError]]", place: int) -> None:
         """Note what the work, in which this writer's end has its ``place``, did."""
-        self._in_thread = None
-        self._failure = self._stopped()
-        try:
-            fed = work.result()[place]
-        except OSError as error:  # the folder's, which is that of all
-            raise self._failed(error) from error
-        if isinstance(fed, OSError):
-            raise self._failed(fed) from fed
-        self._failure = None
-        self._note(fed)
+        self._take(lambda: work.result()[place])  # work itself raises what is the folder's, which is that of all
         self._progress.done = True
 
     async def abort(self) -> None:
@@ -187,12 +175,9 @@ class EntityWriter:
         block, size_bytes = self._filling, self._filling_bytes
         self._filling, self._filling_bytes = [], 0
         await self.reserve(size_bytes + size_bytes // 100 + _OVERHEAD_BYTES)
-        self._start_in_thread(lambda: self._sequence.feed(block))
-
-    def _start_in_thread(self, work: Callable[[], Fed]) -> None:
         # A future rather than a task: the next ``write`` waits for it, and so does ``abort``, so it does not outlive
         # the writer.
-        self._in_thread = asyncio.get_running_loop().run_in_executor(_COMPRESSION, work)
+        self._in_thread = asyncio.get_running_loop().run_in_executor(_COMPRESSION, self._sequence.feed, block)
 
     async def _thread_done(self) -> None:
         """Wait for the block in the thread and record what it did."""
@@ -204,19 +189,22 @@ class EntityWriter:
         if self._in_thread is not done:
             # Aborted while this stream was still waiting.
             raise self._stopped()
+        self._take(done.result)
+
+    def _take(self, result: Callable[[], Fed | OSError]) -> None:
+        """Record what the thread did, or why it could not."""
         self._in_thread = None
         self._failure = self._stopped()
         try:
-            fed = done.result()
+            fed = result()
+            if isinstance(fed, OSError):
+                raise fed
         except OSError as error:
-            raise self._failed(error) from error
+            doing = f"writing {self._entity} of job {self._job}"
+            self._failure = translate(error, directory=self.spool.directory, doing=doing)
+            raise self._failure from error
         self._failure = None
         self._note(fed)
-
-    def _failed(self, error: OSError) -> ExportdError:
-        doing = f"writing {self._entity} of job {self._job}"
-        self._failure = translate(error, directory=self.spool.directory, doing=doing)
-        return self._failure
 
     def _note(self, fed: Fed) -> None:
         if self._reserved_bytes or fed.taken_bytes or fed.free_bytes is not None:

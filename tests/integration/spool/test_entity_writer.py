@@ -100,7 +100,7 @@ async def test_a_part_is_written_while_files_on_a_dead_share_hang_on_opening(spo
         try:
             writer = writer_to(spool)
             await writer.write(b"1,a,false\n")
-            (part,) = await writer.finish()
+            (part,) = await finish_together([writer])
             assert await loop.run_in_executor(None, part.file_name.endswith, ".csv.gz")
         finally:
             os.close(os.open(share, os.O_RDWR))  # the share is back
@@ -128,7 +128,7 @@ async def test_several_streams_write_one_sequence_of_parts(spool: Spool) -> None
     async with anyio.create_task_group() as tasks:
         for number in range(3):
             tasks.start_soon(stream, number)
-    parts = await writer.finish()
+    parts = await finish_together([writer])
 
     folder = spool.job_folder(JOB)
     assert [part.file_name for part in parts][:2] == [f"{JOB}_account.csv.gz", f"{JOB}_account.0002.csv.gz"]
@@ -154,7 +154,7 @@ async def test_several_streams_write_one_sequence_of_parts(spool: Spool) -> None
 
 async def test_an_entity_without_rows_gets_one_file(spool: Spool) -> None:
     started: list[PartFile] = []
-    (part,) = await writer_to(spool, on_part_started=started.append).finish()
+    (part,) = await finish_together([writer_to(spool, on_part_started=started.append)])
     assert gzip.decompress((spool.job_folder(JOB) / part.file_name).read_bytes()) == HEADER
     assert [file.part for file in started] == [part]
 
@@ -165,7 +165,7 @@ async def test_rows_larger_than_the_cap_are_counted_and_logged_once_for_each_par
     giant = bytes(range(35, 120)).hex().encode()
     with capture_logs() as entries:
         await writer.write(b"1,small,false\n2,%s,false\n3,small,false\n4,%s,false\n" % (giant, giant))
-        parts = await writer.finish()
+        parts = await finish_together([writer])
     oversized = [part for part in parts if part.size_bytes > 150]
     assert [part.rows for part in parts] == [1, 1, 1, 1]
     assert [part.number for part in oversized] == [2, 4]
@@ -188,7 +188,7 @@ async def test_parts_within_the_cap_are_not_reported(spool: Spool) -> None:
     writer = writer_to(spool, cap_bytes=150, progress=progress)
     with capture_logs() as entries:
         await writer.write(b"1,small,false\n")
-        await writer.finish()
+        await finish_together([writer])
     assert progress.oversized_parts == 0
     assert entries == []
 
@@ -238,7 +238,7 @@ async def test_writers_wait_while_one_block_is_in_the_thread_and_one_is_full(
         assert held.blocks[0] <= 1200
         assert written_bytes <= held.blocks[0] + 1200
         held.release.set()
-    (part,) = await writer.finish()
+    (part,) = await finish_together([writer])
     assert part.rows == 40
 
 
@@ -254,7 +254,7 @@ async def test_a_full_spool_fails_the_writer_and_nothing_is_left(spool: Spool) -
     with pytest.raises(TransientError, match="waits for room"):
         await writer.write(b"y\n")
     with pytest.raises(TransientError, match="waits for room"):
-        await writer.finish()
+        await finish_together([writer])
     await writer.abort()
     assert list(spool.job_folder(JOB).iterdir()) == []
     assert spool.usage.used_bytes == BUDGET_BYTES - 1500
@@ -282,7 +282,7 @@ async def test_a_disk_that_fails_is_reported_and_the_files_removed(
 
     monkeypatch.setattr("exportd.spool.folders.os.fsync", failing)
     with pytest.raises(kind, match=str(spool.directory)) as caught:
-        await writer.finish()
+        await finish_together([writer])
     assert getattr(caught.value, "reason", None) is reason
     await writer.abort()
     assert list(spool.job_folder(JOB).iterdir()) == []
@@ -298,7 +298,7 @@ async def test_a_really_full_disk_is_reported_and_leaves_no_file(spool: Spool, m
     writer = writer_to(spool)
     await writer.write(b"x,y\n" * 300_000)
     with pytest.raises(TransientError, match="ran out of disk space while writing ACCOUNTS") as caught:
-        await writer.finish()
+        await finish_together([writer])
     assert caught.value.reason is Reason.SPOOL_FULL
     await writer.abort()
     assert list(spool.job_folder(JOB).iterdir()) == []
@@ -345,7 +345,7 @@ async def test_a_follower_reads_the_file_while_it_grows(spool: Spool) -> None:
         tasks.start_soon(follow)
         for _ in range(20):
             await writer.write(b"z" * 500 + b"\n")
-        (part,) = await writer.finish()
+        (part,) = await finish_together([writer])
     assert file.part == part
     assert file.path == spool.job_folder(JOB) / part.file_name
     assert len(copied) == part.size_bytes
@@ -406,7 +406,7 @@ async def test_an_entity_that_has_a_file_already_stays_out_of_the_small_parts(sp
 async def test_a_part_without_rows_is_the_same_alone_and_among_small_parts(spool: Spool) -> None:
     progress = [EntityProgress() for _ in range(3)]
     alone, *together = [writer_to(spool, entity=f"E{number}", progress=progress[number]) for number in range(3)]
-    (part,) = await alone.finish()
+    (part,) = await finish_together([alone])
     for other in await finish_together(together):
         assert replace(other, entity=part.entity, file_name=part.file_name) == part
         assert await contents_of(spool, [other]) == await contents_of(spool, [part])
