@@ -13,6 +13,7 @@ larger than the cap by itself: it gets a file of its own.
 import hashlib
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
@@ -152,7 +153,9 @@ class PartSequence:
     def discard(self) -> None:
         """Remove every file of this sequence. Never raises: it is called when something else failed."""
         if self._open is not None:
-            _close_quietly(self._open.file)
+            # Closing writes what is left in the buffer, which fails on a full disk; it is closed all the same.
+            with suppress(OSError):
+                self._open.file.close()
             _unlink_quietly(partial_path(self._open.path))
             # The rename may have happened, and what came after it failed.
             _unlink_quietly(self._open.path)
@@ -277,17 +280,6 @@ def _empty_file(header: bytes) -> tuple[bytes, str]:
     return content, hashlib.sha256(content).hexdigest()
 
 
-def _close_quietly(file: BinaryIO) -> None:
-    try:
-        file.close()
-    except OSError:
-        # Closing writes what is left in the buffer, which fails on a full disk; the descriptor is closed all the same.
-        return
-
-
 def _unlink_quietly(path: Path) -> None:
-    try:
+    with suppress(OSError):  # left for the sweep at the next start
         path.unlink(missing_ok=True)
-    except OSError:
-        # Left for the sweep at the next start.
-        return

@@ -18,10 +18,6 @@ from exportd.stores.store import UploadGoneError
 T = TypeVar("T")
 
 
-def allow() -> None:
-    """The guard of who may write at any time."""
-
-
 @dataclass(frozen=True, slots=True)
 class RetryBudget:
     """For how many seconds a call is repeated, and how the waits in between grow.
@@ -33,7 +29,7 @@ class RetryBudget:
     first_wait_s: float = 0.2
     max_wait_s: float = 15.0
     jitter_s: float = 1.0
-    guard: Callable[[], None] = allow
+    guard: Callable[[], None] = lambda: None
 
     async def call(self, work: Callable[[], Awaitable[T]]) -> T:
         """The result of ``work``. Raises TransientError when the budget is spent, PermanentError at once."""
