@@ -95,7 +95,7 @@ class Spool:
         """
         with translated(directory=self.directory, doing="opening it"):
             await anyio.to_thread.run_sync(self._open)
-        await self._learn_free_bytes()
+        await self.free_bytes()
 
     def close(self) -> None:
         """Release the lock. The files stay."""
@@ -118,7 +118,7 @@ class Spool:
         needed_bytes = self._needed_bytes.get(job, 1)
         verdict = self.usage.judge(job, needed_bytes, free_bytes=await self._recent_free_bytes())
         if verdict in {ReservationVerdict.LATER, ReservationVerdict.QUOTA}:
-            raise self._occupied(job, organization, verdict, needed_bytes)
+            raise self._occupied(job, verdict, needed_bytes)
         self._begun.add(job)
         folder = self.job_folder(job)
         with translated(directory=self.directory, doing=f"making a folder for job {job}"):
@@ -207,7 +207,7 @@ class Spool:
                     raise self._full()
                 needed_bytes = self.usage.taken_bytes(job) + size_bytes
                 self._needed_bytes[job] = min(2 * needed_bytes, self.usage.budget_bytes)
-                raise self._occupied(job, self.usage.owner(job), verdict, needed_bytes)
+                raise self._occupied(job, verdict, needed_bytes)
             room_made = self._room_made = self._room_made or anyio.Event()
             with anyio.move_on_after(min(remaining_s, _FREE_SPACE_AGE_S)):
                 await room_made.wait()
@@ -225,9 +225,8 @@ class Spool:
         self.usage.release(job, size_bytes)
         self._announce_room()
 
-    def _occupied(
-        self, job: JobId, organization: OrganizationId | None, verdict: ReservationVerdict, needed_bytes: int
-    ) -> OccupiedError:
+    def _occupied(self, job: JobId, verdict: ReservationVerdict, needed_bytes: int) -> OccupiedError:
+        organization = self.usage.owner(job)
         if verdict is ReservationVerdict.QUOTA and organization is not None:
             return OccupiedError(
                 f"The job {job} waits for room in the spool {self.directory}: it needs {needed_bytes} bytes, and the "
@@ -255,23 +254,19 @@ class Spool:
 
     async def free_bytes(self) -> int:
         """What the file system has left now. Raises PermanentError when it cannot be measured."""
-        await self._learn_free_bytes()
+        with translated(directory=self.directory, doing="measuring its free space"):
+            disk = await anyio.to_thread.run_sync(os.statvfs, self.directory)
+        self._note_free_bytes(disk.f_bavail * disk.f_frsize)
         return self._free_bytes
 
     async def _recent_free_bytes(self) -> int:
-        if anyio.current_time() - self._free_bytes_known_at > _FREE_SPACE_AGE_S:
-            await self._learn_free_bytes()
-        return self._free_bytes
+        is_old = anyio.current_time() - self._free_bytes_known_at > _FREE_SPACE_AGE_S
+        return await self.free_bytes() if is_old else self._free_bytes
 
     def _announce_room(self) -> None:
         if self._room_made is not None:
             self._room_made.set()
             self._room_made = None
-
-    async def _learn_free_bytes(self) -> None:
-        with translated(directory=self.directory, doing="measuring its free space"):
-            disk = await anyio.to_thread.run_sync(os.statvfs, self.directory)
-        self._note_free_bytes(disk.f_bavail * disk.f_frsize)
 
     def _note_free_bytes(self, free_bytes: int) -> None:
         self._free_bytes = free_bytes
