@@ -112,6 +112,7 @@ def check(documents: Sequence[bytes]) -> ChainReport:
         job = link.manifest.job_id
         if links.setdefault(job, link).sha256 != link.sha256:
             findings.append(ChainFinding(ChainFindingKind.CONTRADICTORY, f"There are two manifests of job {job}.", job))
+    links = dict(sorted(links.items(), key=lambda item: (item[1].manifest.created_at, item[0])))  # the oldest first
     restarts = tuple(_restarts(links))
     findings += _broken_links(links, {job for restart in restarts for job in restart.undone})
     chains = tuple(_chains(links))
@@ -123,7 +124,7 @@ def check(documents: Sequence[bytes]) -> ChainReport:
 
 def _broken_links(links: dict[JobId, _Link], undone: Set[JobId]) -> Iterator[ChainFinding]:
     followers: dict[JobId, JobId] = {}
-    for job, link in sorted(links.items(), key=lambda item: (item[1].manifest.created_at, item[0])):
+    for job, link in links.items():
         predecessor = link.manifest.predecessor
         if predecessor is None:
             continue
@@ -166,7 +167,7 @@ def _restart_reason(manifest: Manifest) -> FullReason | None:
 
 
 def _restarts(links: dict[JobId, _Link]) -> Iterator[Restart]:
-    for job, link in sorted(links.items(), key=lambda item: (item[1].manifest.created_at, item[0])):
+    for job, link in links.items():
         reason = _restart_reason(link.manifest)
         if reason in _OTHER_DATABASE:
             yield Restart(job, reason, tuple(_undone(link.manifest, links)))
@@ -181,7 +182,7 @@ def _undone(restart: Manifest, links: dict[JobId, _Link]) -> Iterator[JobId]:
         found = links.get(predecessor.job_id)
         predecessor = found.manifest.predecessor if found is not None else None
     same_log = _restart_reason(restart) is not FullReason.CLUSTER_CHANGED
-    for manifest in _by_time([link.manifest for link in links.values()]):
+    for manifest in (link.manifest for link in links.values()):
         if _line(manifest) != _line(restart) or manifest.created_at >= restart.created_at:
             continue
         if manifest.job_id not in followed or (same_log and _log_position(manifest) > _log_position(restart)):
@@ -200,11 +201,11 @@ def _chains(links: dict[JobId, _Link]) -> Iterator[Chain]:
     for link in links.values():
         predecessor = link.manifest.predecessor
         followers[predecessor.job_id if predecessor and predecessor.job_id in links else None].append(link.manifest)
-    beginnings = [[first] for first in _by_time(followers[None])]
+    beginnings = [[first] for first in followers[None]]
     while beginnings:
         chain = beginnings.pop(0)
         while later := followers[chain[-1].job_id]:
-            first, *others = _by_time(later)
+            first, *others = later
             beginnings += [[*chain, other] for other in others]
             chain.append(first)
         yield Chain(*_line(chain[0]), tuple(chain), complete=chain[0].predecessor is None)
@@ -249,10 +250,6 @@ def _broken_window(
 
 def _line(manifest: Manifest) -> tuple[OrganizationId, ScheduleId | None]:
     return manifest.organization, manifest.schedule.id if manifest.schedule is not None else None
-
-
-def _by_time(manifests: Sequence[Manifest]) -> list[Manifest]:
-    return sorted(manifests, key=lambda manifest: (manifest.created_at, manifest.job_id))
 
 
 def _names(jobs: Sequence[JobId]) -> str:
