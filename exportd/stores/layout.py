@@ -117,16 +117,12 @@ def is_file_name(name: str, *, job: JobId, number: int) -> bool:
     )
 
 
+@lru_cache(maxsize=1024)
 def organization_folder(organization: OrganizationId, layout: Layout) -> str:
     """The beginning of an organization's keys, slash included. Raises ValueError for an empty id."""
     if not organization:
         raise ValueError("an organization's id must not be empty")
-    return f"{layout.folder}orgId={_quoted(organization)}/"
-
-
-@lru_cache(maxsize=1024)
-def _quoted(organization: OrganizationId) -> str:
-    return quote(organization, safe="")
+    return f"{layout.folder}orgId={quote(organization, safe='')}/"
 
 
 def build(name: AnyName, layout: Layout) -> ObjectKey:

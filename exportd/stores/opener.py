@@ -61,24 +61,6 @@ class StoreOpener:
                 identity, tokens = identity_of(declared, settings.gcs), None if afresh else self._gcs_tokens
                 return _gcs_store(declared.bucket, identity, settings.gcs.endpoint, tokens)
 
-    def open_location(self, location: Location) -> Store:
-        """The store at a location, whose keys of interest begin with ``location.prefix``.
-
-        Buckets are read with the credentials, and at the address, that the clouds' own tools would take from the
-        environment. Raises PermanentError NOT_FOUND for a directory that is not there, SettingsError where credentials
-        are missing.
-        """
-        match location.scheme:
-            case Scheme.DIRECTORY:
-                return DirectoryStore(_existing(location.path))
-            case Scheme.S3:
-                endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
-                return self._s3_store(location.root, S3Access(endpoint=endpoint))
-            case Scheme.GCS:
-                emulator = os.environ.get("STORAGE_EMULATOR_HOST", "")
-                identity = Anonymous() if emulator else _google_credentials(location)
-                return _gcs_store(location.root, identity, emulator)
-
     async def own_identity(self, declared: S3Destination, settings: Settings) -> str:
         """The ARN that the daemon's own credentials have, which a role's trust policy names.
 
@@ -113,8 +95,22 @@ class StoreOpener:
 
 
 def open_location(location: Location) -> Store:
-    """The store at a location; see ``StoreOpener.open_location``."""
-    return StoreOpener().open_location(location)
+    """The store at a location, whose keys of interest begin with ``location.prefix``.
+
+    Buckets are read with the credentials, and at the address, that the clouds' own tools would take from the
+    environment. Raises PermanentError NOT_FOUND for a directory that is not there, SettingsError where credentials
+    are missing.
+    """
+    match location.scheme:
+        case Scheme.DIRECTORY:
+            return DirectoryStore(_existing(location.path))
+        case Scheme.S3:
+            endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
+            return StoreOpener()._s3_store(location.root, S3Access(endpoint=endpoint))
+        case Scheme.GCS:
+            emulator = os.environ.get("STORAGE_EMULATOR_HOST", "")
+            identity = Anonymous() if emulator else _google_credentials(location)
+            return _gcs_store(location.root, identity, emulator)
 
 
 def require_own(declared: DestinationSettings, settings: Settings) -> None:
