@@ -6,7 +6,7 @@ that works is reported. The configuration is not changed.
 
 import pwd
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from os import geteuid
 
@@ -53,7 +53,10 @@ class DestinationChecker:
 
     async def grants(self, declared: DestinationSettings) -> tuple[Grant, ...]:
         """What to set up on the other side."""
-        identity = await self._own_identity(declared) if isinstance(declared, S3Destination) else ""
+        identity = ""
+        if isinstance(declared, S3Destination):
+            with suppress(ExportdError):  # it is a placeholder where it cannot be found out
+                identity = await self._opener.own_identity(declared)
         return grants_of(declared, folder=_folder(declared), identity=identity, user=_own_user())
 
     async def _probe(self, declared: DestinationSettings, *, measures: bool) -> CheckResult:
@@ -69,13 +72,6 @@ class DestinationChecker:
             return await prober.probe()
         finally:
             await destination.store.aclose()
-
-    async def _own_identity(self, declared: S3Destination) -> str:
-        """Empty where it cannot be found out."""
-        try:
-            return await self._opener.own_identity(declared)
-        except ExportdError:
-            return ""
 
 
 class StoredDestinationChecker:

@@ -201,8 +201,6 @@ class Prober:
     def _strange(self, what: str) -> PermanentError:
         return PermanentError(f"{self._store.name}: {what}.", reason=Reason.DESTINATION_REFUSED)
 
-    # The end
-
     async def _tidy_up(self) -> tuple[str, ...]:
         """What could not be removed."""
         left = [
