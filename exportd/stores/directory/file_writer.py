@@ -13,9 +13,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Protocol, Self
 
+from exportd.stores.directory.folder_opener import closed_after
+
 # Not on every system.
 _UNNAMED: Final = getattr(os, "O_TMPFILE", None)
-_CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # What Linux says of a file system that does not know them, and of one that cannot give them a name afterwards.
 _UNKNOWN: Final = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOSYS, errno.EPERM}
 _DESCRIPTORS: Final = "/proc/self/fd"
@@ -116,12 +118,9 @@ class NumberedWriter:
         self._count = 0
 
     def write(self, data: bytes) -> os.stat_result:
-        file = os.open(str(self._count), _CREATE, _PRIVATE, dir_fd=self._folder)
-        self._count += 1
-        try:
+        with closed_after(os.open(str(self._count), CREATE, _PRIVATE, dir_fd=self._folder)) as file:
+            self._count += 1
             return _write_durably(file, data, self._mode)
-        finally:
-            os.close(file)
 
     def place(self, number: int, name: str, folder: int) -> None:
         os.rename(str(number), name, src_dir_fd=self._folder, dst_dir_fd=folder)

@@ -29,17 +29,17 @@ from uuid import uuid4
 from exportd.model.errors import ExportdError, PermanentError, TransientError
 from exportd.model.reason import Reason
 from exportd.stores.directory.file_writer import (
+    CREATE,
     FileWriter,
     NumberedWriter,
     UnnamedUnsupportedError,
     UnnamedWriter,
     write_at,
 )
-from exportd.stores.directory.folder_opener import UPLOADS_FOLDER, FolderOpener, about, sync
+from exportd.stores.directory.folder_opener import UPLOADS_FOLDER, FolderOpener, about, closed_after, sync
 from exportd.stores.layout import ObjectKey
 from exportd.stores.store import ObjectInfo, Upload, UploadGoneError, require_key
 
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _MAX_KEY_BYTES = 64 << 10
 _MAX_START_AGE = timedelta(hours=1)
 
@@ -78,16 +78,10 @@ class DirectoryFiles:
             unlisted = f"{upload_id}.new"
             with about(self._root, UPLOADS_FOLDER, unlisted):
                 os.mkdir(unlisted, mode=0o700, dir_fd=uploads)
-                folder = os.open(unlisted, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=uploads)
-                try:
+                with closed_after(self._folders.open(uploads, self._root / UPLOADS_FOLDER / unlisted)) as folder:
                     for name, content in (("key", key.encode()), ("data", b"")):
-                        descriptor = os.open(name, _CREATE, 0o600, dir_fd=folder)
-                        try:
-                            write_at(descriptor, content, 0)
-                        finally:
-                            os.close(descriptor)
-                finally:
-                    os.close(folder)
+                        with closed_after(os.open(name, CREATE, 0o600, dir_fd=folder)) as file:
+                            write_at(file, content, 0)
                 os.rename(unlisted, upload_id, src_dir_fd=uploads, dst_dir_fd=uploads)
         return Upload(key, upload_id, datetime.now(UTC))
 
@@ -101,11 +95,8 @@ class DirectoryFiles:
             raise PermanentError(f"There is no object {key} in {self._name}.", reason=Reason.NOT_FOUND) from error
 
     def write_piece(self, upload: Upload, data: bytes, offset: int) -> None:
-        descriptor = self._open_data(upload)
-        try:
-            write_at(descriptor, data, offset)
-        finally:
-            os.close(descriptor)
+        with closed_after(self._open_data(upload)) as file:
+            write_at(file, data, offset)
 
     def require_upload(self, upload: Upload) -> None:
         """Raises UploadGoneError when there is no such upload."""
@@ -115,20 +106,18 @@ class DirectoryFiles:
         """Make an upload visible; also when an earlier call did but could not say so."""
         *folders, name = self._segments(upload.key)
         try:
-            descriptor = self._open_data(upload)
+            file = self._open_data(upload)
         except UploadGoneError:
             there = self.head(upload.key)
             if there is None or there.size_bytes != size_bytes:
                 raise
             self.remove_upload(upload)
             return there
-        try:
-            write_at(descriptor, tail, size_bytes - len(tail))
-            os.ftruncate(descriptor, size_bytes)
-            os.fchmod(descriptor, self._file_mode)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        with closed_after(file):
+            write_at(file, tail, size_bytes - len(tail))
+            os.ftruncate(file, size_bytes)
+            os.fchmod(file, self._file_mode)
+            os.fsync(file)
         with self._folders.opened(folders, make=True) as folder:
             with self._folders.upload(upload.id) as uploaded, about(self._root, upload.key):
                 os.rename("data", name, src_dir_fd=uploaded, dst_dir_fd=folder)
@@ -170,7 +159,7 @@ class DirectoryFiles:
             by_folder[tuple(places[number][:-1])].append(number)
         with self._folders.tree() as tree:
             for segments, numbers in by_folder.items():
-                folder = tree.make(segments)
+                folder = tree.open(segments, make=True)
                 for number in numbers:
                     with about(self._root, objects[number][0]):
                         writer.place(number, places[number][-1], folder)
@@ -334,10 +323,8 @@ def _key_in(folder: int) -> ObjectKey:
         descriptor = _open_regular("key", os.O_RDONLY, folder)
     except _NotRegularError:
         return ObjectKey("")
-    try:
+    with closed_after(descriptor):
         return ObjectKey(os.read(descriptor, _MAX_KEY_BYTES).decode(errors="replace"))
-    finally:
-        os.close(descriptor)
 
 
 def _info(key: ObjectKey, name: str, folder: int) -> ObjectInfo | None:

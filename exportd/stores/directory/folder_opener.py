@@ -32,7 +32,7 @@ class FolderOpener:
     def opened(self, segments: Sequence[str], *, make: bool = False) -> Iterator[int]:
         """A descriptor of the folder of these names. With ``make``, what is missing of it is made, durably."""
         with self.tree() as tree:
-            folder = tree.make(segments) if make else tree.open(segments)
+            folder = tree.open(segments, make=make)
             tree.sync_made()
             yield folder
 
@@ -49,8 +49,7 @@ class FolderOpener:
     def uploads(self, *, make: bool = False) -> Iterator[int]:
         """A descriptor of the folder of uploads, which has to be ours alone. Raises FileNotFoundError for none."""
         path = self._root / UPLOADS_FOLDER
-        root = os.open(self._root, _OPEN_FOLDER)
-        try:
+        with closed_after(os.open(self._root, _OPEN_FOLDER)) as root:
             try:
                 folder = self.open(root, path)
             except FileNotFoundError:
@@ -60,25 +59,18 @@ class FolderOpener:
                     os.mkdir(UPLOADS_FOLDER, mode=0o700, dir_fd=root)
                 folder = self.open(root, path)
             owner_of_root = os.fstat(root).st_uid
-        finally:
-            os.close(root)
-        try:
+        with closed_after(folder):
             self._require_ours(folder, path, owner_of_root)
             yield folder
-        finally:
-            os.close(folder)
 
     @contextmanager
     def upload(self, upload_id: str) -> Iterator[int]:
         """A descriptor of an upload's folder. Raises FileNotFoundError when there is none."""
         if upload_id in {"", ".", ".."} or "/" in upload_id or "\0" in upload_id:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), upload_id)
-        with self.uploads() as uploads:
-            folder = self.open(uploads, self._root / UPLOADS_FOLDER / upload_id)
-            try:
-                yield folder
-            finally:
-                os.close(folder)
+        path = self._root / UPLOADS_FOLDER / upload_id
+        with self.uploads() as uploads, closed_after(self.open(uploads, path)) as folder:
+            yield folder
 
     def make(self, above: int, path: Path) -> bool:
         """Make a folder in the one above it; False when it is there already. Its name is not durable yet."""
@@ -87,12 +79,9 @@ class FolderOpener:
                 os.mkdir(path.name, dir_fd=above)
         except FileExistsError:
             return False
-        folder = self.open(above, path)
-        try:
+        with closed_after(self.open(above, path)) as folder:
             # The set-group-id bit came from its parent and has to stay.
             os.fchmod(folder, self._folder_mode | os.fstat(folder).st_mode & stat.S_ISGID)
-        finally:
-            os.close(folder)
         return True
 
     def open(self, above: int, path: Path) -> int:
@@ -140,13 +129,16 @@ class FolderTree:
         self._open: dict[tuple[str, ...], int] = {(): os.open(root, _OPEN_FOLDER)}
         self._made_in: set[int] = set()
 
-    def open(self, segments: Sequence[str]) -> int:
-        """A descriptor of the folder of these names."""
-        return self._opened(segments, make=False)
-
-    def make(self, segments: Sequence[str]) -> int:
-        """The same. What is missing of it is made, and durable after ``sync_made``."""
-        return self._opened(segments, make=True)
+    def open(self, segments: Sequence[str], *, make: bool = False) -> int:
+        """A descriptor of the folder of these names. With ``make``, what is missing of it is made, and is durable after
+        ``sync_made``.
+        """
+        names = tuple(segments)
+        folder = self._open.get(names)
+        if folder is None:
+            above = self.open(names[:-1], make=make)
+            folder = self._open[names] = self._step(above, self._root.joinpath(*names), make=make)
+        return folder
 
     def sync_made(self) -> None:
         for folder in self._made_in:
@@ -156,14 +148,6 @@ class FolderTree:
     def close(self) -> None:
         for folder in self._open.values():
             os.close(folder)
-
-    def _opened(self, segments: Sequence[str], *, make: bool) -> int:
-        names = tuple(segments)
-        folder = self._open.get(names)
-        if folder is None:
-            above = self._opened(names[:-1], make=make)
-            folder = self._open[names] = self._step(above, self._root.joinpath(*names), make=make)
-        return folder
 
     def _step(self, above: int, path: Path, *, make: bool) -> int:
         try:
@@ -184,6 +168,15 @@ def sync(folder: int) -> None:
         # Some network file systems know no fsync of folders; they write names through.
         if error.errno != errno.EINVAL:
             raise
+
+
+@contextmanager
+def closed_after(descriptor: int) -> Iterator[int]:
+    """The descriptor, which is closed at the end of the block."""
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
