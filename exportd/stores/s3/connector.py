@@ -5,10 +5,9 @@ AWS's services, is read once for all of them. Stores that are reached in the sam
 client and its connections, which live as long as one of these stores.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -214,7 +213,7 @@ class S3Connector:
             # It is open as long as this one, for renewals and for other roles.
             sts = await self._shared("sts", _rights(access, for_sts=True), stack)
             session = self._session(access.profile)
-            session.register_component("credential_provider", _RoleProvider(partial(_assume_role, sts, access)))
+            session.register_component("credential_provider", _RoleProvider(sts, access))
         endpoint = access.endpoint if service == "s3" else access.sts_endpoint
         create: Callable[..., AbstractAsyncContextManager[Any]] = session.create_client
         try:
@@ -250,30 +249,29 @@ class S3Connector:
 
 
 class _RoleProvider:
-    """Where a session of the library gets its credentials from."""
+    """Where a session of the library gets the credentials of a role from: ``sts`` gives them."""
 
-    def __init__(self, assume: Callable[[], Awaitable[dict[str, Any]]]) -> None:
-        self._assume = assume
+    def __init__(self, sts: Any, access: S3Access) -> None:
+        self._sts = sts
+        self._access = access
 
     async def load_credentials(self) -> AioDeferredRefreshableCredentials:
         return AioDeferredRefreshableCredentials(refresh_using=self._assume, method="sts-assume-role")
 
-
-async def _assume_role(sts: Any, access: S3Access) -> dict[str, Any]:
-    """The credentials of the role, as the library's renewal takes them."""
-    answer = await sts.assume_role(
-        RoleArn=access.role_arn,
-        RoleSessionName=access.role_session_name,
-        DurationSeconds=_ROLE_DURATION_S,
-        **({"ExternalId": access.external_id} if access.external_id else {}),
-    )
-    given = answer["Credentials"]
-    return {
-        "access_key": given["AccessKeyId"],
-        "secret_key": given["SecretAccessKey"],
-        "token": given["SessionToken"],
-        "expiry_time": given["Expiration"].isoformat(),
-    }
+    async def _assume(self) -> dict[str, Any]:
+        answer = await self._sts.assume_role(
+            RoleArn=self._access.role_arn,
+            RoleSessionName=self._access.role_session_name,
+            DurationSeconds=_ROLE_DURATION_S,
+            **({"ExternalId": self._access.external_id} if self._access.external_id else {}),
+        )
+        given = answer["Credentials"]
+        return {
+            "access_key": given["AccessKeyId"],
+            "secret_key": given["SecretAccessKey"],
+            "token": given["SessionToken"],
+            "expiry_time": given["Expiration"].isoformat(),
+        }
 
 
 class _HttpSession(AIOHTTPSession):
