@@ -16,7 +16,6 @@ A destination may refuse to be read: then the spool alone decides.
 import hashlib
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TypeVar
 
 import anyio
@@ -48,14 +47,9 @@ _AnswerT = TypeVar("_AnswerT")
 _logger = structlog.stdlib.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class PublicationMemory:
-    """What the places remember of a schedule: by place what was read, None where nothing is remembered.
-
-    A place that could not be read is not in ``held``.
-    """
-
-    held: Mapping[str, Publication | None] = field(default_factory=dict)
+PublicationMemory = Mapping[str, Publication | None]
+"""What the places remember of a schedule: by place what was read, None where nothing is remembered. A place that could
+not be read is not in it."""
 
 
 def place_of(destination: Destination) -> str:
@@ -86,7 +80,7 @@ class PublicationKeeper:
         """
         schedule = job.schedule_id
         if schedule is None:
-            return PublicationMemory()
+            return {}
         held: dict[str, Publication | None] = {
             self._spool.publication_place: await read_publication(self._spool.directory, schedule)
         }
@@ -102,7 +96,7 @@ class PublicationKeeper:
             for destination in destinations:
                 reading.start_soon(read, destination, name=f"ask {destination.code} what it holds")
         await self._compare(job, schedule, held)
-        return PublicationMemory(held)
+        return held
 
     async def record(
         self, lease: Lease, extraction: Extraction, memory: PublicationMemory, destinations: Sequence[Destination]
@@ -116,7 +110,7 @@ class PublicationKeeper:
             return
         publication = _publication(lease.job, extraction)
         places = [self._spool.publication_place, *map(place_of, destinations)]
-        held = {place: found.token if (found := memory.held.get(place)) else None for place in places}
+        held = {place: found.token if (found := memory.get(place)) else None for place in places}
         await self._publications.record(lease, publication.token, held)
         await write_publication(self._spool, schedule, publication)
 
@@ -139,7 +133,7 @@ class PublicationKeeper:
         if schedule is None:
             return None
         place = place_of(destination)
-        held = memory.held
+        held = memory
         if place not in held:
             try:
                 found = await _ask(destination, retry, lambda: _read_note(destination, job.organization, schedule))
@@ -160,7 +154,7 @@ class PublicationKeeper:
             self._report_once(destination, error)
         return predecessor
 
-    async def _compare(self, job: Job, schedule: ScheduleId, held: Mapping[str, Publication | None]) -> bool:
+    async def _compare(self, job: Job, schedule: ScheduleId, held: PublicationMemory) -> bool:
         """Whether the database is older than what is remembered; then it is marked as put back."""
         remembered = {place: publication for place, publication in held.items() if publication is not None}
         unknown = await self._publications.unknown(schedule, remembered)
