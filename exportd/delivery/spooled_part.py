@@ -29,20 +29,16 @@ class GrowingFile(Protocol):
     @property
     def number(self) -> int:
         """Its place among the entity's files, from 1."""
-        ...
 
     @property
     def part(self) -> Part | None:
         """Set when the file is finished."""
-        ...
 
     async def grown(self, beyond: int) -> bool:
         """Wait for more than ``beyond`` bytes; False when the file is finished and does not have them."""
-        ...
 
     def read(self, offset: int, length: int) -> bytes:
         """Bytes that it has. Blocks, and raises OSError."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

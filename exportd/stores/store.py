@@ -102,28 +102,24 @@ class Store(Protocol):
 
     async def start(self, key: ObjectKey) -> Upload:
         """Begin to upload an object in pieces."""
-        ...
 
     async def piece(self, upload: Upload, number: int, data: bytes) -> Piece:
         """Upload piece ``number`` (from 1), of exactly ``limits.piece_bytes`` bytes.
 
         Raises UploadGoneError when there is no such upload any more.
         """
-        ...
 
     async def pieces(self, upload: Upload) -> Sequence[Piece]:
         """The pieces that are in, by number: only whole ones.
 
         Raises UploadGoneError when there is no such upload any more.
         """
-        ...
 
     def recognise(self, piece: Piece, data: bytes) -> Piece | None:
         """What ``piece`` would return for ``data``, if that is what the piece found by ``pieces`` holds; else None.
 
         A store that cannot compare contents before the end always returns it, and refuses in ``complete``.
         """
-        ...
 
     async def complete(self, upload: Upload, pieces: Sequence[Piece], tail: bytes) -> ObjectInfo:
         """Add the last piece and make the object visible, replacing one of the same name.
@@ -131,39 +127,30 @@ class Store(Protocol):
         ``pieces`` are all the others. When the upload is gone but an object of the right size is there, an earlier call
         has succeeded; otherwise UploadGoneError is raised.
         """
-        ...
 
     async def abort(self, upload: Upload) -> None:
         """Abort an upload and free what it holds; one that is gone is fine. Completed objects stay."""
-        ...
 
     async def put(self, key: ObjectKey, data: bytes) -> ObjectInfo:
         """Make a small object visible at once, replacing one of the same name."""
-        ...
 
     async def head(self, key: ObjectKey) -> ObjectInfo | None:
         """The visible object of a key, None if there is none."""
-        ...
 
     def read(self, key: ObjectKey) -> AsyncGenerator[bytes]:
         """The content of an object, in chunks. Raises PermanentError NOT_FOUND when there is none."""
-        ...
 
     def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
         """The visible objects whose keys begin with ``prefix``, in the order of their keys' UTF-8 bytes."""
-        ...
 
     async def delete(self, key: ObjectKey) -> None:
         """Remove an object; one that is not there is fine."""
-        ...
 
     def list_uploads(self, prefix: str) -> AsyncIterator[Upload]:
         """The uploads in progress, of any program, whose keys begin with ``prefix``; none where a store lists none."""
-        ...
 
     async def aclose(self) -> None:
         """Give back connections, while no call is in progress. A call afterwards connects again."""
-        ...
 
 
 def require_key(key: str, *, store: str) -> None:
@@ -203,4 +190,3 @@ class BatchStore(Protocol):
 
     async def put_all(self, objects: Sequence[tuple[ObjectKey, bytes]]) -> Sequence[ObjectInfo]:
         """As ``put`` for each, in their order. When it raises, any of them may be visible; it may be repeated."""
-        ...

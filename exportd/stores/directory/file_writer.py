@@ -35,7 +35,6 @@ class FileWriter(Protocol):
 
     def place(self, number: int, name: str, folder: int) -> None:
         """Give a file its name in an open folder, in place of one that is there."""
-        ...
 
 
 class UnnamedWriter:
