@@ -42,13 +42,13 @@ class Deliverer:
         uploads: UploadTable,
         limiter: ByteLimiter,
         type_token: Callable[[EntityCode], str],
-        retry: RetryBudget | None = None,
+        retry: RetryBudget,
     ) -> None:
         self._destinations = destinations
         self._uploads = uploads
         self._limiter = limiter
         self._type_token = type_token
-        self._retry = retry or RetryBudget()
+        self._retry = retry
 
     def require_one_at_hand(self, job: Job, codes: Sequence[DestinationCode]) -> None:
         """Make sure that there is a reason to read: not each of these destinations is in its circuit's pause.

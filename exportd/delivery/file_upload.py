@@ -81,15 +81,11 @@ def is_too_many(number: int, limits: StoreLimits) -> bool:
     return number >= limits.max_pieces
 
 
-async def record_nothing(_: Upload) -> None:
-    """For uploads that need not be found again after a crash."""
-
-
 class FileUpload:
     """``send`` while the file grows, then ``publish``; ``abort`` if it does not come to that.
 
     ``owner`` is whose share of the limiter's bytes it takes. ``on_started`` gets an upload before anything is
-    sent to it. ``published`` is the object, once it is visible.
+    sent to it. ``published`` is the object, once it is visible. Methods raise TransientError or PermanentError.
     """
 
     def __init__(
@@ -101,8 +97,8 @@ class FileUpload:
         limiter: ByteLimiter,
         retry: RetryBudget,
         pieces_at_once: int,
-        owner: Hashable = None,
-        on_started: Callable[[Upload], Awaitable[None]] = record_nothing,
+        owner: Hashable,
+        on_started: Callable[[Upload], Awaitable[None]],
     ) -> None:
         self.file = file
         self.key = key
@@ -135,17 +131,11 @@ class FileUpload:
         self._found = {piece.number: piece for piece in found}
 
     async def send(self) -> None:
-        """Upload every piece but the last; returns when the file is finished and they are all in.
-
-        Raises TransientError or PermanentError.
-        """
+        """Upload every piece but the last; returns when the file is finished and they are all in."""
         await self._restart_if_gone(self._send)
 
     async def publish(self) -> ObjectInfo:
-        """Make the object visible; called after ``send``, when the file is finished. May be called again.
-
-        Raises TransientError or PermanentError.
-        """
+        """Make the object visible; called after ``send``, when the file is finished. May be called again."""
         if self.published is None:
             self.published = await self._restart_if_gone(self._publish)
         return self.published
@@ -166,7 +156,7 @@ class FileUpload:
     async def publish_together(uploads: Sequence["FileUpload"]) -> None:
         """Make small objects of one store visible: see ``MAX_TOGETHER``. ``publish`` then returns at once.
 
-        Raises TransientError or PermanentError; then some may be visible.
+        When it raises, some may be visible.
         """
         first = uploads[0]
         size_bytes = sum(upload._part().size_bytes for upload in uploads)
@@ -199,7 +189,7 @@ class FileUpload:
         return self.published is not None
 
     async def abort(self) -> None:
-        """Free what the store holds of an unpublished file. Raises TransientError or PermanentError."""
+        """Free what the store holds of an unpublished file."""
         if self._upload is not None:
             await self._store.abort(self._upload)
             self._upload = None

@@ -12,6 +12,7 @@ What is not published when the block ends is aborted, unless it was to be kept.
 """
 
 from collections.abc import Awaitable, Callable, Hashable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Self, TypeVarTuple
 
@@ -19,7 +20,7 @@ import anyio
 import structlog
 
 from exportd.delivery.byte_limiter import ByteLimiter
-from exportd.delivery.file_upload import MAX_TOGETHER, FileUpload, record_nothing
+from exportd.delivery.file_upload import MAX_TOGETHER, FileUpload
 from exportd.delivery.spooled_part import GrowingFile, SpooledPart
 from exportd.model.entity import EntityCode
 from exportd.model.errors import ExportdError, InvariantError, PermanentError, TransientError
@@ -38,6 +39,10 @@ Arguments = TypeVarTuple("Arguments")
 _logger = structlog.stdlib.get_logger()
 
 
+async def record_nothing(_: Upload) -> None:
+    """For uploads that need not be found again after a crash."""
+
+
 class Transfer:
     """An async context manager; see the module's text.
 
@@ -54,7 +59,7 @@ class Transfer:
         store: Store,
         key_of: Callable[[EntityCode, int], ObjectKey],
         limiter: ByteLimiter,
-        retry: RetryBudget | None = None,
+        retry: RetryBudget,
         pieces_at_once: int = 4,
         empty_files: bool = True,
         owner: Hashable = None,
@@ -64,14 +69,17 @@ class Transfer:
         self.destination = destination
         self.failure: ExportdError | None = None
         self.refused = False
-        self._store = store
         self._key_of = key_of
-        self._limiter = limiter
-        self._retry = retry or RetryBudget()
-        self._pieces_at_once = pieces_at_once
+        self._upload_of = partial(
+            FileUpload,
+            store=store,
+            limiter=limiter,
+            retry=retry,
+            pieces_at_once=pieces_at_once,
+            owner=owner,
+            on_started=on_started,
+        )
         self._empty_files = empty_files
-        self._owner = owner
-        self._on_started = on_started
         self._on_published = on_published
         self._kept = False
         self._uploads: dict[tuple[EntityCode, int], FileUpload] = {}
@@ -171,16 +179,7 @@ class Transfer:
         return tuple(infos[upload.key] for upload, _ in pairs)
 
     def _register(self, file: GrowingFile) -> FileUpload:
-        upload = FileUpload(
-            file=file,
-            key=self._key_of(file.entity, file.number),
-            store=self._store,
-            limiter=self._limiter,
-            retry=self._retry,
-            pieces_at_once=self._pieces_at_once,
-            owner=self._owner,
-            on_started=self._on_started,
-        )
+        upload = self._upload_of(file=file, key=self._key_of(file.entity, file.number))
         self._uploads[file.entity, file.number] = upload
         return upload
 

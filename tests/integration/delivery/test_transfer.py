@@ -9,9 +9,8 @@ import anyio
 import pytest
 
 from exportd.delivery.byte_limiter import ByteLimiter
-from exportd.delivery.file_upload import record_nothing
 from exportd.delivery.spooled_part import SpooledPart, verify
-from exportd.delivery.transfer import Transfer
+from exportd.delivery.transfer import Transfer, record_nothing
 from exportd.model.entity import EntityCode
 from exportd.model.errors import InvariantError, PermanentError, TransientError
 from exportd.model.job import Part
