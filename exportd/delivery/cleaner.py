@@ -172,7 +172,7 @@ class Cleaner:
     async def make_way(self, job: Job, destination: Destination, retry: RetryBudget) -> None:
         """Remove what an earlier attempt of a job published, because it was extracted anew since; the manifest first.
 
-        Raises TransientError or PermanentError.
+        Raises TransientError.
         """
 
         async def remove() -> int:
