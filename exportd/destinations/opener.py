@@ -73,10 +73,7 @@ class DestinationOpener:
         return self.open(self.settings_made(declaration))
 
     async def own_identity(self, declared: S3Destination) -> str:
-        """The ARN that the daemon's own credentials have, which a role's trust policy names.
-
-        Raises TransientError or PermanentError.
-        """
+        """As ``StoreOpener.own_identity``."""
         return await self._stores.own_identity(declared, self._settings)
 
 
