@@ -14,7 +14,7 @@ from exportd.database import queries
 from exportd.database.declaration_table import DESTINATION
 from exportd.database.quota_table import admit_program
 from exportd.database.unit_of_work import notify, statements, transaction, write_audit
-from exportd.destinations.record import DestinationHealth, health_from_row
+from exportd.destinations.record import DestinationHealth
 from exportd.destinations.table import LOCK
 from exportd.model.declared import Key, missing
 from exportd.model.entity import OrganizationId
@@ -61,7 +61,7 @@ class DestinationOperator:
     async def health(self, *, limit: int) -> list[DestinationHealth]:
         """How the destinations of all organizations are, the paused ones first, at most ``limit``."""
         async with statements(self._pool, "reading the destinations") as connection:
-            return [health_from_row(row) for row in await connection.fetch(_SQL["health"], limit)]
+            return [DestinationHealth(**row) for row in await connection.fetch(_SQL["health"], limit)]
 
     async def organizations(self) -> list[OrganizationId]:
         """The organizations that have a destination or a schedule, in the order of their names."""

@@ -73,7 +73,7 @@ def check_origin(record: DestinationRecord) -> None:
 
 @dataclass(frozen=True, slots=True)
 class DestinationHealth:
-    """How a destination is. Times are aware UTC.
+    """How a destination is, by the columns of the query ``health``. Times are aware UTC.
 
     ``last_failure_*`` is of the newest job that delivers here and failed for good because of a destination, which its
     message names.
@@ -105,18 +105,4 @@ def destination_from_row(row: "Row") -> DestinationRecord:
         modified_at=row["modified_at"],
         created_by=row["created_by"],
         modified_by=row["modified_by"],
-    )
-
-
-def health_from_row(row: "Row") -> DestinationHealth:
-    return DestinationHealth(
-        id=row["id"],
-        organization=OrganizationId(row["organization"]),
-        code=DestinationCode(row["code"]),
-        paused_at=row["paused_at"],
-        paused_by=row["paused_by"],
-        last_success_at=row["last_success_at"],
-        last_failure_at=row["last_failure_at"],
-        last_failure_reason=row["reason"],
-        last_failure_message=row["message"],
     )

@@ -3,7 +3,7 @@
 -- name: hold
 -- Lock a destination of any origin.
 -- $1 destination, $2 organization (null: any)
-SELECT id, organization, code, paused_at, paused_by
+SELECT organization, code
 FROM exportd.destination
 WHERE id = $1 AND deleted_at IS NULL AND ($2::text IS NULL OR organization = $2)
 FOR UPDATE;
@@ -36,7 +36,8 @@ WHERE id = $1;
 -- there, if that is later. At most so many: first those that are paused, then in the order of their codes.
 -- $1 how many
 SELECT destination.id, destination.organization, destination.code, destination.paused_at, destination.paused_by,
-       received.published_at AS last_success_at, failed.finished_at AS last_failure_at, failed.reason, failed.message
+       received.published_at AS last_success_at, failed.finished_at AS last_failure_at,
+       failed.reason AS last_failure_reason, failed.message AS last_failure_message
 FROM (
     -- chosen first: what follows is looked for once for each
     SELECT *
