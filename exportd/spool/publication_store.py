@@ -22,17 +22,12 @@ from exportd.spool.spool import Spool
 _MAX_BYTES = 65_536
 
 
-def publication_path(directory: Path, schedule: ScheduleId) -> Path:
-    """Where the spool in ``directory`` keeps it."""
-    return _folder(directory) / f"{schedule}.json"
-
-
 async def read_publication(directory: Path, schedule: ScheduleId) -> Publication | None:
     """What the spool in ``directory`` remembers; None when it has published nothing of the schedule.
 
     Raises PermanentError SPOOL_DAMAGED for a file that is not one of ours.
     """
-    path = publication_path(directory, schedule)
+    path = _path(directory, schedule)
     with translated(directory=directory, doing=f"reading what was published of schedule {schedule}"):
         data = await anyio.to_thread.run_sync(_read, path)
     if data is None:
@@ -49,7 +44,7 @@ async def read_publication(directory: Path, schedule: ScheduleId) -> Publication
 
 async def write_publication(spool: Spool, schedule: ScheduleId, publication: Publication) -> None:
     """Remember a publication; it survives a crash from when this returns."""
-    data, path = json.dumps(publication.to_json()).encode(), publication_path(spool.directory, schedule)
+    data, path = json.dumps(publication.to_json()).encode(), _path(spool.directory, schedule)
     with translated(directory=spool.directory, doing=f"remembering what is published of schedule {schedule}"):
         await spool.write_small(path, data)
 
@@ -57,17 +52,17 @@ async def write_publication(spool: Spool, schedule: ScheduleId, publication: Pub
 async def published_schedules(directory: Path) -> tuple[ScheduleId, ...]:
     """The schedules of which the spool in ``directory`` remembers something."""
     with translated(directory=directory, doing="listing what was published"):
-        return await anyio.to_thread.run_sync(_schedules, _folder(directory))
+        return await anyio.to_thread.run_sync(_schedules, directory / "published")
 
 
 async def remove_publication(directory: Path, schedule: ScheduleId) -> None:
     """Remember nothing of a schedule any more: it was deleted and will not run."""
     with translated(directory=directory, doing=f"forgetting what was published of schedule {schedule}"):
-        await anyio.to_thread.run_sync(lambda: publication_path(directory, schedule).unlink(missing_ok=True))
+        await anyio.to_thread.run_sync(lambda: _path(directory, schedule).unlink(missing_ok=True))
 
 
-def _folder(directory: Path) -> Path:
-    return directory / "published"
+def _path(directory: Path, schedule: ScheduleId) -> Path:
+    return directory / "published" / f"{schedule}.json"
 
 
 def _schedules(folder: Path) -> tuple[ScheduleId, ...]:

@@ -17,6 +17,7 @@ its slot back, and begins again only when there is room for as much as it needed
 import fcntl
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -313,11 +314,8 @@ class Spool:
     def _job_ids(self) -> tuple[JobId, ...]:
         found = []
         for folder in (self.directory / "jobs").iterdir():
-            try:
+            with suppress(ValueError):  # not a job's folder: it is left alone
                 found.append(JobId(UUID(folder.name)))
-            except ValueError:
-                # Not a job's folder: it is left alone.
-                continue
         return tuple(found)
 
     def _remove_partial_files(self) -> list[tuple[JobId, int]]:
