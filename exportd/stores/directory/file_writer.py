@@ -21,6 +21,7 @@ CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOE
 # What Linux says of a file system that does not know them, and of one that cannot give them a name afterwards.
 _UNKNOWN: Final = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOSYS, errno.EPERM}
 _DESCRIPTORS: Final = "/proc/self/fd"
+FILE_MODE: Final = 0o640
 _PRIVATE: Final = 0o600
 
 
@@ -43,9 +44,8 @@ class UnnamedWriter:
     Each file keeps a descriptor open until the block ends. Raises UnnamedUnsupportedError where it cannot be used.
     """
 
-    def __init__(self, scratch: int, *, mode: int) -> None:
+    def __init__(self, scratch: int) -> None:
         self._scratch = scratch
-        self._mode = mode
         self._files: list[int] = []
         if not Path(_DESCRIPTORS).is_dir():
             raise UnnamedUnsupportedError
@@ -62,7 +62,7 @@ class UnnamedWriter:
     def write(self, data: bytes) -> os.stat_result:
         file = self._new_file()
         self._files.append(file)
-        return _write_durably(file, data, self._mode)
+        return _write_durably(file, data)
 
     def place(self, number: int, name: str, folder: int) -> None:
         try:
@@ -111,15 +111,14 @@ class UnnamedWriter:
 class NumberedWriter:
     """Writes to the open folder of an upload, of which the files have to be removed if they are not placed."""
 
-    def __init__(self, folder: int, *, mode: int) -> None:
+    def __init__(self, folder: int) -> None:
         self._folder = folder
-        self._mode = mode
         self._count = 0
 
     def write(self, data: bytes) -> os.stat_result:
         with closed_after(os.open(str(self._count), CREATE, _PRIVATE, dir_fd=self._folder)) as file:
             self._count += 1
-            return _write_durably(file, data, self._mode)
+            return _write_durably(file, data)
 
     def place(self, number: int, name: str, folder: int) -> None:
         os.rename(str(number), name, src_dir_fd=self._folder, dst_dir_fd=folder)
@@ -133,9 +132,9 @@ def write_at(file: int, data: bytes, offset: int) -> None:
         view, offset = view[written:], offset + written
 
 
-def _write_durably(file: int, data: bytes, mode: int) -> os.stat_result:
+def _write_durably(file: int, data: bytes) -> os.stat_result:
     write_at(file, data, 0)
-    os.fchmod(file, mode)
+    os.fchmod(file, FILE_MODE)
     os.fsync(file)
     return os.fstat(file)
 

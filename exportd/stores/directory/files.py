@@ -30,6 +30,7 @@ from exportd.model.errors import ExportdError, PermanentError, TransientError
 from exportd.model.reason import Reason
 from exportd.stores.directory.file_writer import (
     CREATE,
+    FILE_MODE,
     FileWriter,
     NumberedWriter,
     UnnamedUnsupportedError,
@@ -63,11 +64,10 @@ _REFUSED = {
 class DirectoryFiles:
     """What a store does, in the directory ``root``, as blocking calls. ``name`` is for sentences."""
 
-    def __init__(self, root: Path, *, name: str, file_mode: int, folder_mode: int) -> None:
+    def __init__(self, root: Path, *, name: str) -> None:
         self._root = root
         self._name = name
-        self._file_mode = file_mode
-        self._folders = FolderOpener(root, name=name, folder_mode=folder_mode)
+        self._folders = FolderOpener(root, name=name)
         self._knows_unnamed = True
 
     def start(self, key: ObjectKey) -> Upload:
@@ -116,7 +116,7 @@ class DirectoryFiles:
         with closed_after(file):
             write_at(file, tail, size_bytes - len(tail))
             os.ftruncate(file, size_bytes)
-            os.fchmod(file, self._file_mode)
+            os.fchmod(file, FILE_MODE)
             os.fsync(file)
         with self._folders.opened(folders, make=True) as folder:
             with self._folders.upload(upload.id) as uploaded, about(self._root, upload.key):
@@ -133,7 +133,7 @@ class DirectoryFiles:
             try:
                 with (
                     self._folders.uploads(make=True) as uploads,
-                    UnnamedWriter(uploads, mode=self._file_mode) as writer,
+                    UnnamedWriter(uploads) as writer,
                 ):
                     return self._put_all(objects, places, writer)
             except UnnamedUnsupportedError:
@@ -143,7 +143,7 @@ class DirectoryFiles:
         upload = self.start(objects[0][0])
         try:
             with self._folders.upload(upload.id) as folder:
-                return self._put_all(objects, places, NumberedWriter(folder, mode=self._file_mode))
+                return self._put_all(objects, places, NumberedWriter(folder))
         finally:
             self.remove_upload(upload)
 

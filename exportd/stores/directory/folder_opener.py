@@ -17,16 +17,16 @@ from exportd.model.reason import Reason
 
 UPLOADS_FOLDER = ".exportd-uploads"
 
+_FOLDER_MODE = 0o750
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class FolderOpener:
     """The folders below ``root``, which may itself be a link. ``name`` is for sentences."""
 
-    def __init__(self, root: Path, *, name: str, folder_mode: int) -> None:
+    def __init__(self, root: Path, *, name: str) -> None:
         self._root = root
         self._name = name
-        self._folder_mode = folder_mode
 
     @contextmanager
     def opened(self, segments: Sequence[str], *, make: bool = False) -> Iterator[int]:
@@ -81,7 +81,7 @@ class FolderOpener:
             return False
         with closed_after(self.open(above, path)) as folder:
             # The set-group-id bit came from its parent and has to stay.
-            os.fchmod(folder, self._folder_mode | os.fstat(folder).st_mode & stat.S_ISGID)
+            os.fchmod(folder, _FOLDER_MODE | os.fstat(folder).st_mode & stat.S_ISGID)
         return True
 
     def open(self, above: int, path: Path) -> int:

@@ -81,19 +81,11 @@ class CallRunner:
 class DirectoryStore:
     """``root`` has to exist: a share that is not mounted must not be written to. ``turns`` are those of all stores."""
 
-    def __init__(
-        self,
-        root: Path,
-        *,
-        turns: CallTurns | None = None,
-        piece_bytes: int = 8 << 20,
-        file_mode: int = 0o640,
-        folder_mode: int = 0o750,
-    ) -> None:
+    def __init__(self, root: Path, *, turns: CallTurns | None = None, piece_bytes: int = 8 << 20) -> None:
         self._root = root
         self.name = f"the directory {root}"
         self.limits = StoreLimits(piece_bytes=piece_bytes, max_pieces=1_000_000)
-        self._files = DirectoryFiles(root, name=self.name, file_mode=file_mode, folder_mode=folder_mode)
+        self._files = DirectoryFiles(root, name=self.name)
         self._calls = CallRunner(turns or CallTurns())
 
     async def start(self, key: ObjectKey) -> Upload:

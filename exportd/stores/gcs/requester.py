@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from exportd.stores.gcs.token_fetcher import GcsToken
 
 _CONNECT_TIMEOUT_S = 10.0
+_CONNECTIONS = 32
 
 _BLOCK_BYTES = 256 << 10
+_READ_BYTES = 1 << 20
 
 
 GcsTokens = MutableMapping[GcsIdentity, "GcsToken"]
@@ -40,13 +42,10 @@ class GcsConnector:
     The token is shared by all connectors with the same ``tokens`` and the same identity.
     """
 
-    def __init__(
-        self, identity: GcsIdentity, *, bucket: str, connections: int, tokens: GcsTokens | None = None
-    ) -> None:
+    def __init__(self, identity: GcsIdentity, *, bucket: str, tokens: GcsTokens | None = None) -> None:
         self.identity = identity
         self._tokens: GcsTokens = {} if tokens is None else tokens
         self._bucket = bucket
-        self._connections = connections
         self._connecting = anyio.Lock()
         self._client: aiohttp.ClientSession | None = None
         self._session: AioSession | None = None
@@ -89,7 +88,7 @@ class GcsConnector:
         if not isinstance(self.identity, Anonymous):
             self._token = self._tokens.setdefault(self.identity, tokens.GcsToken(self.identity))
         self._client = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._connections),
+            connector=aiohttp.TCPConnector(limit=_CONNECTIONS),
             # Each request has its own limit, which grows with what it moves.
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT_S),
             auto_decompress=False,
@@ -159,7 +158,7 @@ class GcsRequester:
                     response.close()
 
     async def stream(
-        self, request: GcsRequest, *, chunk_bytes: int, refusal: Callable[[GcsAnswer], ExportdError]
+        self, request: GcsRequest, *, refusal: Callable[[GcsAnswer], ExportdError]
     ) -> AsyncIterator[bytes]:
         """The body of the answer, in chunks. Raises what ``refusal`` makes of an answer that is an error."""
         with self._translated(request):
@@ -172,7 +171,7 @@ class GcsRequester:
                     raise refusal(answer)
                 while True:
                     with anyio.fail_after(self._stall_timeout_s):
-                        chunk = await response.content.read(chunk_bytes)
+                        chunk = await response.content.read(_READ_BYTES)
                     if not chunk:
                         return
                     yield chunk

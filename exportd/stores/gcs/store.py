@@ -37,8 +37,6 @@ from exportd.stores.store import ObjectInfo, Piece, StoreLimits, Upload, UploadG
 
 MAX_OBJECT_BYTES = 5 << 40
 _USUAL_PIECE_BYTES = 8 << 20
-_READ_BYTES = 1 << 20
-_CONNECTIONS = 32
 _MAX_OVERTAKEN = 3
 _NOTHING = 0
 """The generation of an object that is not there."""
@@ -71,7 +69,7 @@ class GcsStore:
             pieces_in_order=True,
             lists_uploads=False,
         )
-        self._connector = GcsConnector(identity, bucket=bucket, connections=_CONNECTIONS, tokens=tokens)
+        self._connector = GcsConnector(identity, bucket=bucket, tokens=tokens)
         self._requester = GcsRequester(self._connector, bucket=bucket, stall_timeout_s=stall_timeout_s)
         self._uploader = GcsUploader(self._requester, name=self.name)
         self._unanswered: dict[ObjectKey, Content] = {}
@@ -155,7 +153,7 @@ class GcsStore:
                 return PermanentError(f"There is no object {key} in {self.name}.", reason=Reason.NOT_FOUND)
             return self._requester.refusal(answer, request)
 
-        async for chunk in self._requester.stream(request, chunk_bytes=_READ_BYTES, refusal=refusal):
+        async for chunk in self._requester.stream(request, refusal=refusal):
             yield chunk
 
     async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:

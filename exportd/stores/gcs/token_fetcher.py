@@ -25,6 +25,7 @@ from exportd.stores.gcs.identity import CredentialsFile, WorkloadIdentity
 
 SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
 _REQUEST_TIMEOUT_S = 10.0
+_FETCH_TIMEOUT_S = 20.0
 _RENEWED_BEFORE_END_S = 300.0
 _UNSAFE_BEFORE_END_S = 30.0
 
@@ -109,13 +110,12 @@ def _kind(source: dict[str, Any]) -> Any:
 class GcsToken:
     """The token of an identity, for all stores that use it. It is renewed five minutes before its end.
 
-    A fetch is one attempt of at most ``timeout_s``. Those who wait for it share what comes of it, and each repeats by
+    A fetch is one attempt of at most 20 seconds. Those who wait for it share what comes of it, and each repeats by
     its own retry budget.
     """
 
-    def __init__(self, identity: WorkloadIdentity | CredentialsFile, *, timeout_s: float = 20.0) -> None:
+    def __init__(self, identity: WorkloadIdentity | CredentialsFile) -> None:
         self._identity = identity
-        self._timeout_s = timeout_s
         self._fetching = anyio.Lock()
         self._fetches = 0
         self._value = ""
@@ -141,7 +141,7 @@ class GcsToken:
     async def _fetch(self) -> None:
         self._failure = None
         try:
-            with anyio.fail_after(self._timeout_s):
+            with anyio.fail_after(_FETCH_TIMEOUT_S):
                 fetched = await anyio.to_thread.run_sync(fetch_token, self._identity, abandon_on_cancel=True)
         except (GoogleAuthError, OSError, KeyError, TypeError, ValueError) as error:
             self._failure = error.with_traceback(None)  # which refers to this object
