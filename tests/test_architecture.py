@@ -65,7 +65,6 @@ WORLDLY = {
     "stores/store": "is the contract of the stores, whose methods are asynchronous",
     "delivery/file_upload": "uploads a file",
     "delivery/job_delivery": "delivers a job",
-    "delivery/spooled_part": "reads a part",
     "delivery/tables": "reads and writes what Postgres keeps of deliveries",
 }
 """Modules that touch the world although their names do not say so, each with its reason."""

@@ -19,10 +19,10 @@ import anyio.to_thread
 import structlog
 
 from exportd.delivery.byte_limiter import ByteLimiter
-from exportd.delivery.spooled_part import GrowingFile
 from exportd.model.errors import ExportdError, InvariantError, PermanentError, TransientError
 from exportd.model.job import Part
 from exportd.model.reason import Reason
+from exportd.spool.part_files import PartSource
 from exportd.stores.layout import ObjectKey
 from exportd.stores.retrying import RetryBudget
 from exportd.stores.store import (
@@ -91,7 +91,7 @@ class FileUpload:
     def __init__(
         self,
         *,
-        file: GrowingFile,
+        file: PartSource,
         key: ObjectKey,
         store: Store,
         limiter: ByteLimiter,

@@ -15,7 +15,6 @@ import structlog
 from exportd.delivery.cleaner import Cleaner
 from exportd.delivery.deliverer import Deliverer, DestinationDelivery
 from exportd.delivery.publication_keeper import PublicationKeeper, PublicationMemory
-from exportd.delivery.spooled_part import GrowingFile, verify
 from exportd.delivery.tables import UploadTable
 from exportd.destinations.open_destinations import Destination
 from exportd.jobs.job_record import file_names
@@ -25,6 +24,7 @@ from exportd.manifest.document import Predecessor
 from exportd.model.errors import ExportdError, PermanentError, TransientError
 from exportd.model.extraction import Extraction
 from exportd.model.job import JobPhase, JobProgress, Lease, Part
+from exportd.spool.part_files import PartSource, verify
 from exportd.spool.spool import Spool
 from exportd.stores.retrying import RetryBudget
 
@@ -90,7 +90,7 @@ class JobDelivery:
     memory: PublicationMemory
     renderer: ManifestRenderer = field(default_factory=ManifestRenderer)
 
-    def add(self, file: GrowingFile) -> None:
+    def add(self, file: PartSource) -> None:
         """Upload a file to each destination while it grows."""
         for delivery in self.deliveries:
             delivery.transfer.add(file)

@@ -21,12 +21,12 @@ import structlog
 
 from exportd.delivery.byte_limiter import ByteLimiter
 from exportd.delivery.file_upload import MAX_TOGETHER, FileUpload
-from exportd.delivery.spooled_part import GrowingFile, SpooledPart
 from exportd.model.entity import EntityCode
 from exportd.model.errors import ExportdError, InvariantError, PermanentError, TransientError
 from exportd.model.job import Part
 from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode
+from exportd.spool.part_files import PartSource, SpooledPart
 from exportd.stores.layout import ObjectKey
 from exportd.stores.retrying import RetryBudget
 from exportd.stores.store import ObjectInfo, Store, Upload
@@ -103,7 +103,7 @@ class Transfer:
             if not self._kept:
                 await self._abort()
 
-    def add(self, file: GrowingFile) -> None:
+    def add(self, file: PartSource) -> None:
         """Upload a file while it grows."""
         upload = self._register(file)
         if not upload.waits_for_publishing:
@@ -178,7 +178,7 @@ class Transfer:
             raise self.failure
         return tuple(infos[upload.key] for upload, _ in pairs)
 
-    def _register(self, file: GrowingFile) -> FileUpload:
+    def _register(self, file: PartSource) -> FileUpload:
         upload = self._upload_of(file=file, key=self._key_of(file.entity, file.number))
         self._uploads[file.entity, file.number] = upload
         return upload

@@ -4,23 +4,25 @@
     <job's folder>/small_parts.zip      a plain archive: each part is a member, stored as it is; it costs the disk one
                                         file's space, name and synchronization
 
-A part lies in a file of its own or in the archive; ``find_parts`` tells. Calls that touch files block, and raise
-OSError.
+A part lies in a file of its own or in the archive; ``find_parts`` tells. After a crash a part is delivered only when it
+is what the seal says: ``verify``. Calls that touch files block and raise OSError, where nothing else is said.
 """
 
 import errno
+import hashlib
 import io
 import os
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import anyio
+import anyio.to_thread
 
 from exportd.model.entity import EntityCode
-from exportd.model.errors import TransientError
+from exportd.model.errors import PermanentError, TransientError
 from exportd.model.job import Part
 from exportd.model.reason import Reason
 from exportd.spool.folders import partial_path
@@ -129,6 +131,33 @@ class PartFile:
             self._changed = None
 
 
+@dataclass(frozen=True, slots=True)
+class SpooledPart:
+    """A finished file. Made by ``verify`` only, so that an unverified one cannot be delivered."""
+
+    part: Part
+    location: PartLocation
+
+    @property
+    def entity(self) -> EntityCode:
+        return self.part.entity
+
+    @property
+    def number(self) -> int:
+        return self.part.number
+
+    async def grown(self, beyond: int) -> bool:
+        """Whether it has more than ``beyond`` bytes: it does not grow any more."""
+        return self.part.size_bytes > beyond
+
+    def read(self, offset: int, length: int) -> bytes:
+        return self.location.read(offset, length)
+
+
+PartSource = PartFile | SpooledPart
+"""What an upload takes: a part while it grows, or finished, after a crash."""
+
+
 class SmallPartsWriter:
     """Collects parts in memory; ``finish`` makes them durable, all together. For the archive of a job's folder."""
 
@@ -171,6 +200,14 @@ def find_parts(folder: Path, names: Iterable[str]) -> Mapping[str, PartLocation]
     return found
 
 
+async def verify(folder: Path, parts: Sequence[Part]) -> tuple[SpooledPart, ...]:
+    """A sealed job's files in its folder, each one read and compared with its SHA-256.
+
+    Raises PermanentError SPOOL_DAMAGED when one is missing, unreadable or different.
+    """
+    return await anyio.to_thread.run_sync(_verified, folder, parts)
+
+
 def _packed(path: Path) -> Mapping[str, PartLocation]:
     try:
         with zipfile.ZipFile(path) as archive:
@@ -187,3 +224,41 @@ def _location(path: Path, member: zipfile.ZipInfo) -> PartLocation:
     # Our members have no extra fields, so those that the directory of the archive names are those before the content.
     begin = member.header_offset + _HEADER_BYTES + len(member.filename.encode()) + len(member.extra)
     return PartLocation(path, begin, member.file_size)
+
+
+def _verified(folder: Path, parts: Sequence[Part]) -> tuple[SpooledPart, ...]:
+    try:
+        found = find_parts(folder, [part.file_name for part in parts])
+    except OSError as error:
+        raise _damaged(folder, f"cannot be read: {error.strerror or error}") from error
+    return tuple(_checked(part, folder, found.get(part.file_name)) for part in parts)
+
+
+def _checked(part: Part, folder: Path, location: PartLocation | None) -> SpooledPart:
+    path = folder / part.file_name
+    if location is None:
+        raise _damaged(path, f"cannot be read: {os.strerror(errno.ENOENT)}")
+    if location.size_bytes != part.size_bytes:
+        raise _damaged(path, f"has {location.size_bytes} bytes instead of {part.size_bytes}")
+    try:
+        found = _sha256_of(location)
+    except OSError as error:
+        raise _damaged(path, f"cannot be read: {error.strerror or error}") from error
+    if found != part.sha256:
+        raise _damaged(path, f"has the SHA-256 {found} instead of {part.sha256}")
+    return SpooledPart(part, location)
+
+
+def _sha256_of(location: PartLocation) -> str:
+    digest = hashlib.sha256()
+    for block in location.blocks():
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _damaged(path: Path, what: str) -> PermanentError:
+    return PermanentError(
+        f"The spool file {path} {what}. The job's files are damaged, so it cannot be delivered; check the disk. "
+        "The schedule's next run will hold this job's changes.",
+        reason=Reason.SPOOL_DAMAGED,
+    )

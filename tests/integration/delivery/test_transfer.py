@@ -9,14 +9,13 @@ import anyio
 import pytest
 
 from exportd.delivery.byte_limiter import ByteLimiter
-from exportd.delivery.spooled_part import SpooledPart, verify
 from exportd.delivery.transfer import Transfer, record_nothing
 from exportd.model.entity import EntityCode
 from exportd.model.errors import InvariantError, PermanentError, TransientError
 from exportd.model.job import Part
 from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode
-from exportd.spool.part_files import PartFile, PartLocation
+from exportd.spool.part_files import PartFile, PartLocation, SpooledPart, verify
 from exportd.stores.layout import ObjectKey
 from exportd.stores.retrying import RetryBudget
 from exportd.stores.store import Store, StoreLimits, Upload
