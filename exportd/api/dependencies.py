@@ -35,8 +35,7 @@ from exportd.api.transport.request_reader import Admission
 from exportd.api.transport.unix_socket import Peer
 from exportd.model.bounds import MAX_CODE_LENGTH, MAX_IDS, MAX_PATH_LENGTH, MAX_TEXT_LENGTH
 from exportd.model.entity import OrganizationId
-from exportd.model.errors import PermanentError
-from exportd.model.reason import Reason
+from exportd.model.errors import PermanentError, Reason
 from exportd.settings.section import check_organization
 
 OrganizationIdInPath = Annotated[

@@ -18,8 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from exportd.model.bounds import MAX_SENTENCE_LENGTH, MAX_SENTENCES
-from exportd.model.errors import ExportdError, TransientError
-from exportd.model.reason import Reason
+from exportd.model.errors import ExportdError, Reason, TransientError
 from exportd.settings.destination_schema import Scheme
 from exportd.settings.sentences import describe
 

@@ -35,9 +35,8 @@ from exportd.database.unit_of_work import Auditor
 from exportd.model.bounds import MAX_SHOWN_LENGTH
 from exportd.model.change_log import SCHEMA, log_name, log_table
 from exportd.model.entity import Entity, EntityCode, TableName
-from exportd.model.errors import ExportdError, InvariantError, PermanentError, SettingsError, TransientError
+from exportd.model.errors import ExportdError, InvariantError, PermanentError, Reason, SettingsError, TransientError
 from exportd.model.job import JobProgress
-from exportd.model.reason import Reason
 from exportd.settings.sentences import did_you_mean
 
 _SQL = queries.load("changes")

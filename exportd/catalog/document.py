@@ -18,8 +18,7 @@ from exportd.catalog.entries import CatalogEntry, FieldEntry, FileEntry
 from exportd.catalog.expressions import words_of
 from exportd.catalog.names import snake_case
 from exportd.model.entity import CaptureLevel, Entity, EntityCode, Field
-from exportd.model.errors import PermanentError, Problem, SettingsError
-from exportd.model.reason import Reason
+from exportd.model.errors import PermanentError, Problem, Reason, SettingsError
 from exportd.settings.document import Document, KeyPath, parse, sorted_by_line
 from exportd.settings.loader import read_text
 from exportd.settings.sentences import did_you_mean, problems_of

@@ -17,8 +17,7 @@ from exportd.catalog.live_table import LiveTable, ValueType, field_type
 from exportd.catalog.table_reader import list_tables, read_tables, reading
 from exportd.catalog.table_rules import fields_of, missing_table, no_column
 from exportd.model.entity import Entity, EntityCode, Field
-from exportd.model.errors import Problem, SettingsError, TransientError
-from exportd.model.reason import Reason
+from exportd.model.errors import Problem, Reason, SettingsError, TransientError
 from exportd.settings.document import sorted_by_line
 
 if TYPE_CHECKING:

@@ -46,8 +46,7 @@ async def tables(path: Path) -> "AsyncIterator[Pool]":
     Raises PermanentError DATABASE_NOT_MIGRATED when a daemon of this version has not made them yet.
     """
     from exportd.database.migrator import pending
-    from exportd.model.errors import PermanentError
-    from exportd.model.reason import Reason
+    from exportd.model.errors import PermanentError, Reason
 
     settings, _ = load(path)
     database = connector(settings)

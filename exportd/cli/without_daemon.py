@@ -29,9 +29,8 @@ from exportd.jobs.job_table import JobTable
 from exportd.jobs.requests import FoundJob, JobSearch, OwnedJobTable, Place
 from exportd.model.declared import Key, key_of
 from exportd.model.entity import OrganizationId
-from exportd.model.errors import ExportdError, PermanentError
+from exportd.model.errors import ExportdError, PermanentError, Reason
 from exportd.model.job import JobId
-from exportd.model.reason import Reason
 from exportd.model.schedule import Origin, Pause, ScheduleId
 from exportd.schedules.editing import OwnedScheduleTable
 from exportd.schedules.operations import ScheduleOperator, ScheduleStanding

@@ -18,8 +18,7 @@ from exportd.api.problems import Refusal, sentence_of
 from exportd.api.schemas.destination import CREATIONS, DestinationDetails
 from exportd.api.schemas.schedule import ScheduleDetails
 from exportd.model.bounds import MAX_ENTITIES
-from exportd.model.errors import ExportdError
-from exportd.model.reason import Reason
+from exportd.model.errors import ExportdError, Reason
 
 _MAX_FIELDS = MAX_ENTITIES + 200
 

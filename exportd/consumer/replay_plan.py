@@ -8,10 +8,9 @@ from exportd.consumer.inventory import object_key
 from exportd.manifest.chain import Chain, ChainFindingKind, Restart
 from exportd.manifest.document import Manifest, ManifestEntity, ManifestPart
 from exportd.model.entity import EntityCode, OrganizationId
-from exportd.model.errors import PermanentError, SettingsError
+from exportd.model.errors import PermanentError, Reason, SettingsError
 from exportd.model.extraction import Mode
 from exportd.model.job import JobId
-from exportd.model.reason import Reason
 from exportd.stores.layout import ObjectKey
 
 

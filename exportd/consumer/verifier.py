@@ -33,8 +33,7 @@ from exportd.consumer.inventory_reader import (
 )
 from exportd.model.clock import Clock
 from exportd.model.entity import OrganizationId
-from exportd.model.errors import ExportdError, TransientError
-from exportd.model.reason import Reason
+from exportd.model.errors import ExportdError, Reason, TransientError
 from exportd.stores.layout import ObjectKey
 from exportd.stores.location import Location
 from exportd.stores.store import Store

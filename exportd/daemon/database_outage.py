@@ -15,8 +15,7 @@ from exportd.daemon.current import Configuration, Current
 from exportd.daemon.systemd_notifier import notify, status, still_starting
 from exportd.database.connector import Connector
 from exportd.database.setup_checker import warn_of_rights
-from exportd.model.errors import ExportdError, SettingsError
-from exportd.model.reason import Reason
+from exportd.model.errors import ExportdError, Reason, SettingsError
 from exportd.schedules.calendar import check_rule
 from exportd.settings.difference import effective
 from exportd.settings.loader import load

@@ -23,9 +23,8 @@ from exportd.daemon.current import Configuration, Current
 from exportd.database.connector import Connection, Connector
 from exportd.model.clock import Clock
 from exportd.model.entity import Entity, EntityCode
-from exportd.model.errors import ExportdError, PermanentError, TransientError
+from exportd.model.errors import ExportdError, PermanentError, Reason, TransientError
 from exportd.model.job import Job
-from exportd.model.reason import Reason
 
 _MAX_LOOKS = 5
 """A reload that comes between is looked after again, so often."""

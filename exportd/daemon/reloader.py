@@ -31,8 +31,7 @@ from exportd.database.connector import Connector
 from exportd.database.setup_checker import warn_of_rights
 from exportd.destinations.open_destinations import Destination
 from exportd.destinations.opener import DestinationOpener
-from exportd.model.errors import ExportdError, Problem, SettingsError, TransientError
-from exportd.model.reason import Reason
+from exportd.model.errors import ExportdError, Problem, Reason, SettingsError, TransientError
 from exportd.schedules.calendar import check_rule
 from exportd.settings.control_schema import ControlSettings
 from exportd.settings.difference import Change, ChangeKind, Difference, compare, effective

@@ -13,8 +13,7 @@ from typing import Generic, TypeVar
 import anyio
 import anyio.lowlevel
 
-from exportd.model.errors import PermanentError, TransientError
-from exportd.model.reason import Reason
+from exportd.model.errors import PermanentError, Reason, TransientError
 
 _CROWDED_S = 1.0
 """How long after several calls were made at the same time more are expected."""

@@ -22,8 +22,7 @@ import asyncpg
 
 from exportd.database.session_settings import EXPORT_SETTINGS, set_statement
 from exportd.database.translator import FOREIGN_ERRORS, translate, translated
-from exportd.model.errors import ExportdError, PermanentError, TransientError
-from exportd.model.reason import Reason
+from exportd.model.errors import ExportdError, PermanentError, Reason, TransientError
 from exportd.settings.dsn import Address, read_dsn
 from exportd.settings.schema import DatabaseSettings
 from exportd.settings.secrets import mask_secrets

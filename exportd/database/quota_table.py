@@ -13,8 +13,7 @@ from exportd.database import queries
 from exportd.database.queries import only_row
 from exportd.database.unit_of_work import statements
 from exportd.model.entity import OrganizationId
-from exportd.model.errors import PermanentError
-from exportd.model.reason import Reason
+from exportd.model.errors import PermanentError, Reason
 from exportd.settings.schema import QuotaSettings
 
 if TYPE_CHECKING:

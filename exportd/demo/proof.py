@@ -26,8 +26,7 @@ from exportd.consumer.verifier import Verification, verify
 from exportd.database.connector import Connection
 from exportd.database.quoting import identifier, table
 from exportd.model.entity import Entity, EntityCode, Field, OrganizationId
-from exportd.model.errors import PermanentError
-from exportd.model.reason import Reason
+from exportd.model.errors import PermanentError, Reason
 from exportd.settings.destination_schema import Scheme
 from exportd.stores.location import Location
 from exportd.stores.opener import open_location

@@ -15,8 +15,7 @@ import anyio.to_thread
 from exportd.catalog import document
 from exportd.catalog.document import Catalog
 from exportd.model.entity import OrganizationId
-from exportd.model.errors import PermanentError, SettingsError
-from exportd.model.reason import Reason
+from exportd.model.errors import PermanentError, Reason, SettingsError
 
 SCHEDULE = "everything"
 """The code of each organization's schedule."""

@@ -23,9 +23,8 @@ from exportd.demo.stage import SCHEDULE, DaemonProcess, Stage, clear, running_co
 from exportd.jobs.job_record import JobRecord
 from exportd.jobs.job_table import JobTable
 from exportd.model.entity import EntityCode, OrganizationId
-from exportd.model.errors import PermanentError, SettingsError, TransientError
+from exportd.model.errors import PermanentError, Reason, SettingsError, TransientError
 from exportd.model.job import EntityProgress, JobId, JobState
-from exportd.model.reason import Reason
 from exportd.postgres.postgres_server import PostgresServer
 from exportd.schedules.firing_table import ScheduleTable
 

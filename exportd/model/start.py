@@ -12,9 +12,9 @@ from typing import Any
 from uuid import UUID
 
 from exportd.model.entity import EntityCode
+from exportd.model.errors import FullReason
 from exportd.model.identity_cache import IdentityCache
 from exportd.model.job import JobId
-from exportd.model.reason import FullReason
 from exportd.model.schedule import DestinationCode
 
 

@@ -11,7 +11,7 @@ from exportd.capture.installer import EntityCapture
 from exportd.consumer.verifier import DestinationVerification
 from exportd.database.unit_of_work import AuditRow
 from exportd.model.bounds import MAX_CODE_LENGTH
-from exportd.model.reason import FullReason, Reason
+from exportd.model.errors import FullReason, Reason
 from exportd.schedules.operations import Backfill
 
 LogLevelName = Literal["debug", "info", "warning", "error"]

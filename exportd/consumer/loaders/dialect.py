@@ -18,9 +18,8 @@ from typing import ClassVar
 from exportd.database import quoting
 from exportd.manifest.document import ManifestEntity, ManifestField
 from exportd.model.entity import DELETED_FIELD
-from exportd.model.errors import PermanentError
+from exportd.model.errors import PermanentError, Reason
 from exportd.model.extraction import Mode
-from exportd.model.reason import Reason
 from exportd.model.schedule import ExportFormat
 from exportd.settings.destination_schema import Scheme
 from exportd.stores.location import Location

@@ -14,8 +14,7 @@ from exportd.consumer.loaders.snowflake import Snowflake
 from exportd.database.quoting import comment, is_comment
 from exportd.manifest.document import Manifest, ManifestPart
 from exportd.model.entity import OrganizationId
-from exportd.model.errors import PermanentError
-from exportd.model.reason import Reason
+from exportd.model.errors import PermanentError, Reason
 from exportd.model.schedule import DialectName
 from exportd.stores.layout import Layout, key_of_file
 from exportd.stores.location import Location

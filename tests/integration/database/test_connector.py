@@ -9,8 +9,7 @@ import pytest
 
 from exportd.database.connector import Connection, Connector
 from exportd.database.translator import translated
-from exportd.model.errors import ExportdError, PermanentError, TransientError
-from exportd.model.reason import Reason
+from exportd.model.errors import ExportdError, PermanentError, Reason, TransientError
 from exportd.settings.schema import DatabaseSettings
 from tests.fixtures.postgres import Database
 
