@@ -1,11 +1,75 @@
-"""Text that others wrote: names, codes, messages of databases and stores. Pure.
+"""What comes from outside: how much of it is taken, which of it is accepted, and how it is shown. Pure.
 
-It may hold what a terminal or a log takes for a command: escapes, line breaks, characters that turn the direction of
-what follows. Here is what may be accepted, and how the rest is shown. Each medium has one function: ``shown`` for a
-terminal, ``logged`` for the log, ``url_segment`` for URLs. HTML is escaped by its templates, SQL by its quoting.
+It comes in a request, in the configuration, in a row that was written long ago, or in a message of a database or a
+store. Every text and every list that is not ours to write has one of the bounds here, so that no request, however it is
+made, costs more than a few milliseconds. Lengths are in characters.
+
+A text may hold what a terminal or a log takes for a command: escapes, line breaks, characters that turn the direction
+of what follows. Each medium has one function: ``shown`` for a terminal, ``logged`` for the log, ``url_segment`` for
+URLs. HTML is escaped by its templates, SQL by its quoting.
 """
 
 from urllib.parse import quote
+
+MAX_CODE_LENGTH = 80
+"""Of codes and of organizations' ids."""
+
+MAX_NAME_LENGTH = 200
+"""Of names for people to read."""
+
+MAX_CRON_LENGTH = 256
+"""Of cron expressions. One that lists every minute of an hour has 169 characters in its first field."""
+
+MAX_WORD_LENGTH = 200
+"""Of ids of every kind: of ours, of a cloud's projects and pools, of roles' names."""
+
+MAX_TEXT_LENGTH = 2048
+"""Of everything else: URLs, keys, tokens, folders."""
+
+MAX_PREFIX_LENGTH = 512
+"""Of a folder inside a destination. A key has at most 1,024 bytes, and our own part of it takes some."""
+
+MAX_INSTANT_LENGTH = 64
+"""Of a date and time."""
+
+MAX_PATH_LENGTH = 4096
+"""Of the path of a file, as Linux bounds it."""
+
+MAX_ENTITIES = 400
+"""In one schedule, export or request."""
+
+MAX_DESTINATIONS = 100
+"""Of one schedule or export."""
+
+MAX_IDS = 100
+"""In the filter of a list."""
+
+MAX_NAMES = 100
+"""Of groups or hosts, in the configuration."""
+
+MAX_DECLARED = 100_000
+"""Destinations, and schedules, in the configuration."""
+
+MAX_FIELDS = 64
+"""Of a JSON object in a request."""
+
+MAX_DOCUMENT_BYTES = 256_000
+"""Of a JSON document in a request. The largest good one, with 400 entities of 80 characters, has 40 kB."""
+
+MAX_COUNT = 2**31 - 1
+"""Of versions."""
+
+MAX_SIZE_BYTES = 2**63 - 1
+"""Of sizes in the configuration."""
+
+MAX_SENTENCES = 5
+"""Faults that one answer names; it counts the others."""
+
+MAX_SENTENCE_LENGTH = 600
+"""Of the sentence about one fault."""
+
+MAX_SHOWN_LENGTH = 80
+"""Of what a sentence repeats of a request."""
 
 
 def shown(text: str, *, encoding: str | None = None, keep: str = "") -> str:

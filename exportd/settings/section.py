@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 
-from exportd.model.bounds import (
+from exportd.model.foreign_text import (
     MAX_CODE_LENGTH,
     MAX_ENTITIES,
     MAX_NAME_LENGTH,
@@ -23,8 +23,8 @@ from exportd.model.bounds import (
     MAX_PREFIX_LENGTH,
     MAX_SIZE_BYTES,
     MAX_TEXT_LENGTH,
+    check_printable,
 )
-from exportd.model.foreign_text import check_printable
 
 # No white space or control character at either end; inside, a plain space is allowed as well.
 _CODE = re.compile(r"[^\x00-\x20\x7f](?:[^\x00-\x1f\x7f]*[^\x00-\x20\x7f])?")
