@@ -81,7 +81,7 @@ def schema() -> None:
 
 
 def _masked(key: str, value: Any) -> Any:
-    from exportd.settings.secrets import MASK, mask_secrets, names_a_secret
+    from exportd.model.foreign_text import MASK, mask_secrets, names_a_secret
 
     if isinstance(value, dict):
         return {name: _masked(name, part) for name, part in value.items()}

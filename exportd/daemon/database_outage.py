@@ -16,11 +16,11 @@ from exportd.daemon.systemd_notifier import notify, status, still_starting
 from exportd.database.connector import Connector
 from exportd.database.setup_checker import warn_of_rights
 from exportd.model.errors import ExportdError, Reason, SettingsError
+from exportd.model.foreign_text import passwords_in
 from exportd.schedules.calendar import check_rule
 from exportd.settings.difference import effective
 from exportd.settings.loader import load
 from exportd.settings.schema import Settings
-from exportd.settings.secrets import passwords_in
 from exportd.telemetry import logging
 
 _FIRST_PAUSE_S = 0.5

@@ -32,13 +32,13 @@ from exportd.database.setup_checker import warn_of_rights
 from exportd.destinations.open_destinations import Destination
 from exportd.destinations.opener import DestinationOpener
 from exportd.model.errors import ExportdError, Problem, Reason, SettingsError, TransientError
+from exportd.model.foreign_text import passwords_in
 from exportd.schedules.calendar import check_rule
 from exportd.settings.control_schema import ControlSettings
 from exportd.settings.difference import Change, ChangeKind, Difference, compare, effective
 from exportd.settings.document import sorted_by_line
 from exportd.settings.loader import load_all
 from exportd.settings.schema import Settings
-from exportd.settings.secrets import passwords_in
 from exportd.telemetry import logging
 
 _MAX_NAMED = 20

@@ -29,11 +29,11 @@ from exportd.database.connector import Connector
 from exportd.database.migrator import migrate
 from exportd.database.setup_checker import warn_of_rights
 from exportd.model.errors import ExportdError
+from exportd.model.foreign_text import passwords_in
 from exportd.schedules.calendar import check_rule
 from exportd.settings.directory_checker import dsn_risks
 from exportd.settings.loader import load_all
 from exportd.settings.schema import Settings
-from exportd.settings.secrets import passwords_in
 from exportd.telemetry import logging
 from exportd.telemetry.metrics import LoopDelaySampler
 

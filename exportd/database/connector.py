@@ -23,9 +23,9 @@ import asyncpg
 from exportd.database.session_settings import EXPORT_SETTINGS, set_statement
 from exportd.database.translator import FOREIGN_ERRORS, translate, translated
 from exportd.model.errors import ExportdError, PermanentError, Reason, TransientError
+from exportd.model.foreign_text import mask_secrets
 from exportd.settings.dsn import Address, read_dsn
 from exportd.settings.schema import DatabaseSettings
-from exportd.settings.secrets import mask_secrets
 
 if TYPE_CHECKING:
     # The classes are generic for the type checker only.

@@ -11,7 +11,7 @@ import asyncpg
 
 from exportd.database.session_settings import POOLER_ADVICE
 from exportd.model.errors import ExportdError, PermanentError, Reason, TransientError
-from exportd.settings.secrets import mask_secrets
+from exportd.model.foreign_text import mask_secrets
 
 FOREIGN_ERRORS = (
     asyncpg.PostgresError,

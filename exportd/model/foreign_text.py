@@ -6,10 +6,12 @@ made, costs more than a few milliseconds. Lengths are in characters.
 
 A text may hold what a terminal or a log takes for a command: escapes, line breaks, characters that turn the direction
 of what follows. Each medium has one function: ``shown`` for a terminal, ``logged`` for the log, ``url_segment`` for
-URLs. HTML is escaped by its templates, SQL by its quoting.
+URLs. HTML is escaped by its templates, SQL by its quoting. It may also hold a password or a token: ``mask_secrets``
+takes them out of what a person will see, such as DSNs, messages and tracebacks.
 """
 
-from urllib.parse import quote
+import re
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 MAX_CODE_LENGTH = 80
 """Of codes and of organizations' ids."""
@@ -71,6 +73,24 @@ MAX_SENTENCE_LENGTH = 600
 MAX_SHOWN_LENGTH = 80
 """Of what a sentence repeats of a request."""
 
+MASK = "***"
+
+# scheme://user:password@ — up to the last @ of the word: a password with an @ or a / in it is masked whole.
+_USER_INFO = re.compile(r"(?P<before>\b[a-z][a-z0-9+.-]*://[^\s:/@?#'\"]*:)(?P<secret>[^\s'\"]*)(?=@)", re.IGNORECASE)
+_SENSITIVE_NAMES = (
+    "password|passwd|pgpassword|sslpassword|passphrase|secret|secret_access_key|api_secret|api_key|authorization"
+    "|(?:access|refresh|session|bearer)_?token"  # not every token: type_token is part of a file name
+)
+_ASSIGNMENT = re.compile(
+    rf"(?P<before>(?<![a-z])(?:{_SENSITIVE_NAMES})\s*=\s*)"
+    r"(?P<secret>'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|[^\s&'\",;)]+)",
+    re.IGNORECASE,
+)
+_TOKEN = re.compile(r"(?P<before>/downloads/|\bbearer\s+)(?P<secret>[\w-]{16,}\.[\w-]{16,})", re.IGNORECASE)
+"""What the API hands out and takes: its holder can use it until it expires."""
+
+_SECRET_NAME = re.compile(rf"(?:^|.*[_\-. ])(?:{_SENSITIVE_NAMES})", re.IGNORECASE)
+
 
 def shown(text: str, *, encoding: str | None = None, keep: str = "") -> str:
     r"""The text on one line of a terminal: what cannot be printed is escaped as in Python (``\x1b``, ``\u202e``).
@@ -114,6 +134,25 @@ def check_printable(text: str) -> str:
     return text
 
 
+def mask_secrets(text: str) -> str:
+    """The text with every password in a URL, a query or a ``password=…``, and every token, replaced by ``***``."""
+    if "://" in text:
+        text = _USER_INFO.sub(rf"\g<before>{MASK}", text)
+    if "." in text:
+        text = _TOKEN.sub(rf"\g<before>{MASK}", text)
+    return _ASSIGNMENT.sub(rf"\g<before>{MASK}", text) if "=" in text else text
+
+
+def names_a_secret(key: str) -> bool:
+    """Whether a key such as ``password`` or ``aws_secret_access_key`` holds nothing but a secret."""
+    return _SECRET_NAME.fullmatch(key) is not None
+
+
+def passwords_in(*dsns: str) -> frozenset[str]:
+    """The passwords of DSNs, as written and decoded; empty when there are none or they cannot be read."""
+    return frozenset(password for dsn in dsns for password in _passwords_in(dsn))
+
+
 def _escaped(character: str, keep: str) -> str:
     if character.isprintable() or character in keep:
         return character
@@ -135,3 +174,13 @@ def _is_plain(character: str, encoding: str | None) -> bool:
 def _json_escape(character: str) -> str:
     units = character.encode("utf-16-be", errors="surrogatepass")
     return "".join(f"\\u{units[place : place + 2].hex()}" for place in range(0, len(units), 2))
+
+
+def _passwords_in(dsn: str) -> frozenset[str]:
+    try:
+        parts = urlsplit(dsn)
+        written = [parts.password or ""]
+        written += [value for key, value in parse_qsl(parts.query) if names_a_secret(key)]
+    except ValueError:
+        written = [match["secret"] for match in _USER_INFO.finditer(dsn)]
+    return frozenset(form for password in written for form in (password, unquote(password)) if form)

@@ -14,8 +14,8 @@ from urllib.parse import parse_qsl, urlsplit
 from pydantic.fields import FieldInfo
 
 from exportd.model.entity import Entity, EntityCode
+from exportd.model.foreign_text import mask_secrets
 from exportd.settings.schema import TABLES, Settings
-from exportd.settings.secrets import mask_secrets
 from exportd.settings.section import Effect, Scope, Section, Setting
 
 _HOST_OPTIONS = ("host", "port", "dbname", "database")

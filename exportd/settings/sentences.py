@@ -14,8 +14,8 @@ from pydantic import BaseModel, Tag, ValidationError
 from pydantic_core import ErrorDetails
 
 from exportd.model.errors import Problem
+from exportd.model.foreign_text import names_a_secret
 from exportd.settings.document import Document, KeyPath, format_path, sorted_by_line
-from exportd.settings.secrets import names_a_secret
 
 _MAX_VALUE_LENGTH = 60
 

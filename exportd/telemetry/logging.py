@@ -25,8 +25,7 @@ import structlog
 from stamina.instrumentation import RetryDetails
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from exportd.model.foreign_text import logged, shown
-from exportd.settings.secrets import MASK, mask_secrets, names_a_secret
+from exportd.model.foreign_text import MASK, logged, mask_secrets, names_a_secret, shown
 
 Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["auto", "console", "json"]
