@@ -14,7 +14,7 @@ from exportd.api.schemas.fields import Answer
 from exportd.api.schemas.job import found_job, job_details
 from exportd.api.schemas.schedule import schedule_details
 from exportd.api.transport.unix_socket import Peer
-from exportd.catalog.resolver import resolve
+from exportd.catalog.checker import resolve
 from exportd.cli.configuration import connector, load, tables
 from exportd.cli.output import print_error
 from exportd.cli.socket_client import Document

@@ -15,8 +15,8 @@ import structlog
 
 from exportd.api.schemas.entity import CaptureState, EntityStanding
 from exportd.capture.installer import capture_is_intact
+from exportd.catalog.checker import reexamine
 from exportd.catalog.document import Catalog
-from exportd.catalog.resolver import reexamine
 from exportd.catalog.shape import Shape
 from exportd.catalog.table_reader import read_fingerprint, read_row_estimates, read_shapes, reading
 from exportd.daemon.current import Configuration, Current

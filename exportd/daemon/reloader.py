@@ -18,8 +18,8 @@ import structlog
 from exportd.api.collaborators import Collaborators
 from exportd.api.transport.certificate import Certificate, certificate_of
 from exportd.catalog import document
+from exportd.catalog.checker import examine
 from exportd.catalog.document import Catalog
-from exportd.catalog.resolver import examine
 from exportd.console.rendering import Renderer
 from exportd.daemon.assembly import Components, type_tokens
 from exportd.daemon.control_assembly import ControlApi, collaborators_of
