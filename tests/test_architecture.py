@@ -321,7 +321,7 @@ DRAWING = {
     "cli/output": "is the way to the terminal",
     "cli/progress": "shows a line that changes and a bar, through output.on_terminal",
     "cli/schedule_questions": "asks a person, through output.on_terminal",
-    "demo/screen": "shows the demo's own words and figures",
+    "demo/stage": "shows the demo's own words and figures",
 }
 """The modules that use rich, whose strings are markup unless they are said not to be."""
 

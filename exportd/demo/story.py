@@ -8,7 +8,7 @@ waiting for the 15 minutes that are the shortest interval of a schedule, and say
 import gzip
 import signal
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import anyio
@@ -18,8 +18,7 @@ from exportd.catalog.document import Catalog
 from exportd.database.connector import Connection, Connector
 from exportd.demo.changer import Changer, OpenTransaction
 from exportd.demo.generator import create_tables, fill, organization_ids
-from exportd.demo.screen import Screen
-from exportd.demo.stage import SCHEDULE, DaemonProcess, Stage, clear, running_console, running_daemon
+from exportd.demo.stage import SCHEDULE, DaemonProcess, Screen, Stage, clear, running_console, running_daemon
 from exportd.jobs.job_record import JobRecord
 from exportd.jobs.job_table import JobTable
 from exportd.model.entity import EntityCode, OrganizationId
@@ -30,6 +29,7 @@ from exportd.schedules.firing_table import ScheduleTable
 
 _ORGANIZATIONS = organization_ids(3)
 _DEADLINE_S = 300.0
+_REFRESH_S = 0.15
 _CHANGES_PER_ROUND = 200
 _MAX_DIFFERENCES_SHOWN = 10
 
@@ -109,24 +109,6 @@ async def _first_jobs(jobs: JobTable, daemon: DaemonProcess) -> list[JobId]:
             await anyio.sleep(0.1)
 
 
-class _Run:
-    """Some jobs, as one run on the screen."""
-
-    def __init__(self, jobs: JobTable, ids: Sequence[JobId], daemon: DaemonProcess) -> None:
-        self._jobs = jobs
-        self._ids = ids
-        self._daemon = daemon
-        self.records: list[JobRecord] = []
-
-    async def finished(self) -> bool:
-        self._daemon.require_running()
-        self.records = [record for id_ in self._ids if (record := await self._jobs.get(id_)) is not None]
-        return all(record.finished for record in self.records)
-
-    async def figures(self) -> Mapping[EntityCode, EntityProgress]:
-        return _totals(self.records)
-
-
 def _totals(records: Sequence[JobRecord]) -> dict[EntityCode, EntityProgress]:
     """The figures of several jobs, added up by entity."""
     totals: dict[EntityCode, EntityProgress] = defaultdict(EntityProgress)
@@ -144,26 +126,30 @@ def _totals(records: Sequence[JobRecord]) -> dict[EntityCode, EntityProgress]:
 async def _wait(
     jobs: JobTable, ids: Sequence[JobId], screen: Screen, daemon: DaemonProcess, stage: Stage
 ) -> list[JobRecord]:
-    run = _Run(jobs, ids, daemon)
-    with anyio.fail_after(_DEADLINE_S):
-        await screen.follow(run)
-    for record in run.records:
+    records: list[JobRecord] = []
+    with anyio.fail_after(_DEADLINE_S), screen.drawing() as draw:
+        while not records or not all(record.finished for record in records):
+            await anyio.sleep(_REFRESH_S)
+            daemon.require_running()
+            records = [record for id_ in ids if (record := await jobs.get(id_)) is not None]
+            draw(_totals(records))
+    for record in records:
         if record.state is not JobState.SUCCEEDED:
             raise PermanentError(
                 f"The export of {record.job.organization} failed: {record.message}. The daemon's log is {stage.log}.",
                 reason=Reason(record.reason) if record.reason else Reason.BUG,
             )
-    totals = _totals(run.records).values()
+    totals = _totals(records).values()
     rows = sum(total.rows for total in totals)
     deleted = sum(total.deleted_rows for total in totals)
     files = sum(total.files for total in totals)
     seconds = max(
         (record.finished_at - record.started_at).total_seconds()
-        for record in run.records
+        for record in records
         if record.finished_at and record.started_at
     )
     screen.line(f"{len(ids)} jobs: {rows:,} records ({deleted:,} deleted) in {files} files, {seconds:.1f} s")
-    return run.records
+    return records
 
 
 async def _fire(schedules: ScheduleTable) -> list[JobId]:
