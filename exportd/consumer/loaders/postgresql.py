@@ -1,8 +1,9 @@
 """PostgreSQL."""
 
+import shlex
 from collections.abc import Iterator, Sequence
 
-from exportd.consumer.loaders.dialect import Dialect, doubled_literal, fields_of, reader_of, shell_word
+from exportd.consumer.loaders.dialect import Dialect, doubled_literal, fields_of, reader_of, url_of
 from exportd.database import quoting
 from exportd.manifest.document import ManifestEntity, ManifestField
 from exportd.model.schedule import ExportFormat
@@ -73,8 +74,8 @@ def _json_value(field: ManifestField) -> str:
 
 def _command(location: Location, key: str) -> str:
     """A shell command that writes an object's content to standard output, as a literal of psql."""
+    url = shlex.quote(url_of(location, key))
     if location.scheme is Scheme.DIRECTORY:
-        return doubled_literal(f"gzip -dc < {shell_word(location.root.rstrip('/') + '/' + key)}")
-    url = shell_word(f"{location.scheme}://{location.root}/{key}")
+        return doubled_literal(f"gzip -dc < {url}")
     to_stdout = " -" if location.scheme is Scheme.S3 else ""
     return doubled_literal(f"{reader_of(_READ, location, 'psql')} {url}{to_stdout} | gzip -dc")
