@@ -71,9 +71,6 @@ WORLDLY = {
 }
 """Modules that touch the world although their names do not say so, each with its reason."""
 
-PURE_THOUGH_NAMED = {"catalog/live_table"}
-"""What a table is, not the way to one."""
-
 CONTRACTS = {"exportd.model.clock", "exportd.stores.store"}
 """Worldly modules whose types a pure one may name."""
 
@@ -134,8 +131,7 @@ class Module:
     @property
     def is_pure(self) -> bool:
         name = self.path.rpartition("/")[2]
-        does_something = DOER.fullmatch(name) and self.path not in PURE_THOUGH_NAMED
-        return self.unit in PURE_PACKAGES and not does_something and self.path not in WORLDLY
+        return self.unit in PURE_PACKAGES and not DOER.fullmatch(name) and self.path not in WORLDLY
 
 
 MODULES = [

@@ -23,7 +23,7 @@ import asyncpg
 
 from exportd.catalog.document import Catalog
 from exportd.catalog.expressions import functions_of
-from exportd.catalog.live_table import LiveTable, ValueType, field_type
+from exportd.catalog.shape import LiveTable, ValueType, field_type
 from exportd.catalog.table_reader import list_tables, read_tables, reading
 from exportd.catalog.table_rules import (
     Finding,

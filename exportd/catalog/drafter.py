@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from exportd.catalog.live_table import LiveTable
 from exportd.catalog.names import camel_case, entity_code, format_table_name, label, type_token, unique_names
+from exportd.catalog.shape import LiveTable
 from exportd.catalog.table_reader import list_schemas, list_tables, read_tables, reading
 from exportd.catalog.table_rules import fields_of, findings, modified_of
 from exportd.database import queries

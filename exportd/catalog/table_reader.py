@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 from asyncpg import Record
 
-from exportd.catalog.live_table import LiveTable
-from exportd.catalog.shape import CaptureTrigger, Column, Relation, RelationKind, Shape
+from exportd.catalog.shape import CaptureTrigger, Column, LiveTable, Relation, RelationKind, Shape
 from exportd.database import queries
 from exportd.database.translator import translated
 from exportd.model.change_log import log_name

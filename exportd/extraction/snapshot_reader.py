@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 import anyio.lowlevel
 from asyncpg import Record
 
-from exportd.catalog.live_table import INSTANTS
-from exportd.catalog.shape import Shape
+from exportd.catalog.shape import INSTANTS, Shape
 from exportd.catalog.table_reader import read_fingerprint
 from exportd.catalog.table_rules import duplicates_sentence, no_modified
 from exportd.database import queries
