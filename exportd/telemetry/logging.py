@@ -1,17 +1,17 @@
 """The daemon's log: structlog events as lines for people or JSON for programs, never with a secret.
 
 Events are short fixed phrases (``job finished``); everything that varies is a key. What a piece of work is about is
-bound once with ``bound(...)``. Then it stands in every event of that task and its children, also in those that
-libraries send through the standard ``logging`` module. Values are made plain enough for JSON on the way.
+bound once with structlog's ``bound_contextvars``. Then it stands in every event of that task and its children, also in
+those that libraries send through the standard ``logging`` module. Values are made plain enough for JSON on the way.
 """
 
 import logging
 import math
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import date, timedelta
 from enum import Enum
 from functools import singledispatch
@@ -139,31 +139,6 @@ def leave_it_to_the_command() -> None:
 def _silence() -> None:
     for library in _SILENCED:
         logging.getLogger(library).setLevel(logging.CRITICAL)
-
-
-@contextmanager
-def bound(
-    *,
-    organization: str | None = None,
-    schedule: str | None = None,
-    job_id: UUID | None = None,
-    attempt: int | None = None,
-    entity: str | None = None,
-    part: int | None = None,
-    destination: str | None = None,
-) -> Iterator[None]:
-    """Puts what the work is about into every event inside the block. These are the names that dashboards use."""
-    given = {
-        "organization": organization,
-        "schedule": schedule,
-        "job_id": job_id,
-        "attempt": attempt,
-        "entity": entity,
-        "part": part,
-        "destination": destination,
-    }
-    with structlog.contextvars.bound_contextvars(**{key: value for key, value in given.items() if value is not None}):
-        yield
 
 
 def _log_retry(details: RetryDetails) -> None:
