@@ -16,7 +16,7 @@ either.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -57,14 +57,6 @@ _SEARCH_MS = 2000
 """How long a table is searched for the rows of an organization."""
 
 
-@dataclass(frozen=True, slots=True)
-class ExpressionVerdict:
-    """The server's answer about one expression: its type, or a sentence that says why it has none."""
-
-    type: ValueType | None = None
-    sentence: str | None = None
-
-
 async def check(catalog: Catalog, connection: "Connection") -> list[Problem]:
     """Everything in the database that prevents the export of the entities; empty when nothing does.
 
@@ -96,10 +88,10 @@ async def problems_by_entity(
             if live is None:
                 found = [missing_table(entity, others)]
             else:
-                verdicts = await judge(connection, entity.table, expressions_in(entity.fields))
+                types = await types_of(connection, entity.table, expressions_in(entity.fields))
                 found = [
                     *findings(entity, live, open_types=open_fields),
-                    *_expression_findings(entity, verdicts, volatile, open_types=open_fields),
+                    *_expression_findings(entity, types, volatile, open_types=open_fields),
                 ]
                 if reads_rows and not found and live.has_children and await connection.fetch(duplicates_query(entity)):
                     found = [(("key",), duplicates_sentence(entity))]
@@ -109,7 +101,7 @@ async def problems_by_entity(
 
 
 def _expression_findings(
-    entity: Entity, verdicts: Mapping[str, ExpressionVerdict], volatile: frozenset[str], *, open_types: frozenset[str]
+    entity: Entity, types: Mapping[str, ValueType | str], volatile: frozenset[str], *, open_types: frozenset[str]
 ) -> Iterator[Finding]:
     for index, field in enumerate(entity.fields):
         if field.expression is None:
@@ -120,11 +112,11 @@ def _expression_findings(
                 "use another function, or declare this one IMMUTABLE if it is"
             )
             yield ("fields", index, "expression"), f"{field.name}: {sentence}"
-        verdict = verdicts[field.expression]
-        if verdict.type is None:
-            yield ("fields", index, "expression"), f"{field.name}: {verdict.sentence or 'the database refuses it'}"
+        type_ = types[field.expression]
+        if isinstance(type_, str):
+            yield ("fields", index, "expression"), f"{field.name}: {type_}"
         elif field.name not in open_types:
-            for path, sentence in type_findings(field, verdict.type, "the expression gives"):
+            for path, sentence in type_findings(field, type_, "the expression gives"):
                 yield ("fields", index, *path), f"{field.name}: {sentence}"
 
 
@@ -217,19 +209,18 @@ async def _types(
     """The types of the entity's open fields, by name, and the problems of those that have none."""
     open_fields = catalog.open_fields(entity.code)
     unknown = [field for field in entity.fields if field.name in open_fields]
-    verdicts = await judge(connection, entity.table, expressions_in(unknown))
+    given = await types_of(connection, entity.table, expressions_in(unknown))
     types: dict[str, ValueType] = {}
     problems = []
     for field in unknown:
         if field.expression is not None:
-            type_, sentence = verdicts[field.expression].type, verdicts[field.expression].sentence
+            type_ = given[field.expression]
         else:
             column = live.column(field.column or "")
-            type_ = None if column is None else column.type
-            sentence = no_column(field.column or "", live)
-        if type_ is None:
+            type_ = no_column(field.column or "", live) if column is None else column.type
+        if isinstance(type_, str):
             about = ("fields", entity.fields.index(field))
-            problems.append(catalog.problem(entity.code, f"{field.name}: {sentence}", about=about))
+            problems.append(catalog.problem(entity.code, f"{field.name}: {type_}", about=about))
         else:
             types[field.name] = type_
     return types, problems
@@ -293,22 +284,25 @@ def expressions_in(fields: Iterable[Field]) -> list[str]:
     return list(dict.fromkeys(field.expression for field in fields if field.expression is not None))
 
 
-async def judge(
+async def types_of(
     connection: "Connection", table: TableName, expressions: Sequence[str]
-) -> Mapping[str, ExpressionVerdict]:
-    """A verdict on each expression, by one prepared statement when all are good. Must run in a transaction."""
+) -> Mapping[str, ValueType | str]:
+    """The type of each expression, or a sentence that says why it has none. Must run in a transaction.
+
+    It takes one prepared statement when all are good.
+    """
     if not expressions:
         return {}
     try:
         types = await _prepare(connection, table, expressions)
     except asyncpg.PostgresError as error:
         if len(expressions) == 1:
-            return {expressions[0]: ExpressionVerdict(sentence=_sentence(error))}
-        verdicts: dict[str, ExpressionVerdict] = {}
+            return {expressions[0]: _sentence(error)}
+        found: dict[str, ValueType | str] = {}
         for expression in expressions:
-            verdicts |= await judge(connection, table, [expression])
-        return verdicts
-    return {expression: ExpressionVerdict(type=type_) for expression, type_ in zip(expressions, types, strict=True)}
+            found |= await types_of(connection, table, [expression])
+        return found
+    return dict(zip(expressions, types, strict=True))
 
 
 async def volatile_functions(connection: "Connection", expressions: Iterable[str]) -> frozenset[str]:
