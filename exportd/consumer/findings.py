@@ -1,7 +1,7 @@
 """What is wrong at a location with delivered objects, and what to do about it. Pure."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -13,7 +13,6 @@ from exportd.manifest.document import Manifest, ManifestEntity, ManifestPart, pa
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.errors import PermanentError
 from exportd.model.job import JobId
-from exportd.model.schedule import ExportFormat
 from exportd.stores.layout import ObjectKey
 
 
@@ -84,10 +83,6 @@ class ListedObject:
     entity: ManifestEntity
     manifest: Manifest
 
-    @property
-    def file_format(self) -> ExportFormat:
-        return self.manifest.format
-
 
 @dataclass(frozen=True, slots=True)
 class ManifestsReport:
@@ -110,8 +105,15 @@ def restart_sentence(restart: Restart) -> str:
     return f"{sentence} The database no longer had all that {jobs} told of: look again at what was done because of it."
 
 
-def examine_manifests(folder: str, organization: OrganizationId, found: Sequence[FoundManifest]) -> ManifestsReport:
-    """Check the manifests of one destination, and list their objects."""
+def examine_manifests(found: Iterable[FoundManifest]) -> tuple[ManifestsReport, ...]:
+    """Check the manifests of each destination (those of one folder and organization), and list their objects."""
+    destinations: dict[tuple[str, OrganizationId], list[FoundManifest]] = defaultdict(list)
+    for manifest in found:
+        destinations[manifest.folder, manifest.name.organization].append(manifest)
+    return tuple(_examine_destination(*owner, manifests) for owner, manifests in destinations.items())
+
+
+def _examine_destination(folder: str, organization: OrganizationId, found: Sequence[FoundManifest]) -> ManifestsReport:
     report = chain.check([manifest.document for manifest in found])
     findings = [*_broken_documents(found), *_broken_chains(report)]
     manifests = {manifest.job_id: manifest for line in report.chains for manifest in line.manifests}
