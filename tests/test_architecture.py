@@ -90,7 +90,6 @@ COMMENTING = {
 """The modules that may have the two hyphens that begin a comment."""
 
 OTHER_SYNTAX = {
-    "catalog/drafter": "writes TOML",
     "consumer/json_cells": "reads JSON and writes CSV",
     "catalog/names": "writes names as the catalog file has them",
     "settings/document": "writes TOML keys",

@@ -4,6 +4,7 @@ The catalog has an entity for each table that can be exported. A table that it l
 reason; what it writes passes the checks as it is.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -219,16 +220,8 @@ def _left_out_block(left_out: Sequence[tuple[TableName, str]]) -> str:
 
 
 def _text(text: str) -> str:
-    """A TOML basic string."""
-    return '"' + "".join(_escaped(character) for character in text) + '"'
-
-
-def _escaped(character: str) -> str:
-    if character in {'"', "\\"}:
-        return f"\\{character}"
-    if character < " " or character == "\x7f":
-        return f"\\u{ord(character):04x}"
-    return character
+    """A TOML basic string, which is one of JSON, but that it holds no DEL."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _comment(text: str) -> str:
