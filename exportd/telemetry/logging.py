@@ -59,7 +59,13 @@ def configure(*, level: Level, line_format: Format, stream: TextIO | None = None
     out = LogStream(target)
     _streams.append(out)
     threshold = logging.getLevelNamesMapping()[level.upper()]
-    for_people = line_format == "console" or (line_format == "auto" and out.isatty())
+    for_people: list[Processor] = [
+        one_line_values,
+        structlog.dev.ConsoleRenderer(
+            colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback, sort_keys=False
+        ),
+    ]
+    for_programs: list[Processor] = [structlog.processors.JSONRenderer(ensure_ascii=False)]
     enrich: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -70,11 +76,7 @@ def configure(*, level: Level, line_format: Format, stream: TextIO | None = None
         structlog.processors.format_exc_info,
         plain_values,
         SecretMask(secrets),
-        *(
-            (one_line_values, _line_for_people(colors=out.isatty()))
-            if for_people
-            else (structlog.processors.JSONRenderer(ensure_ascii=False),)
-        ),
+        *(for_people if line_format == "console" or (line_format == "auto" and out.isatty()) else for_programs),
     ]
     if is_journal(target, os.environ):
         render.append(JournalPrefix())
@@ -143,12 +145,6 @@ def _silence() -> None:
 
 def _log_retry(details: RetryDetails) -> None:
     structlog.get_logger().debug("trying again", error=str(details.caused_by), after_s=round(details.wait_for, 2))
-
-
-def _line_for_people(*, colors: bool) -> Processor:
-    return structlog.dev.ConsoleRenderer(
-        colors=colors, exception_formatter=structlog.dev.plain_traceback, sort_keys=False
-    )
 
 
 class LogStream:
