@@ -11,16 +11,14 @@ import anyio.to_thread
 import asyncpg
 import structlog
 
-from exportd.daemon.current import Configuration, Current
+from exportd.daemon.current import Configuration, Current, configure_log
 from exportd.daemon.systemd_notifier import notify, status, still_starting
 from exportd.database.connector import Connector
 from exportd.database.setup_checker import warn_of_rights
 from exportd.model.errors import ExportdError, Reason, SettingsError
-from exportd.model.foreign_text import passwords_in
 from exportd.schedules.calendar import check_rule
 from exportd.settings.difference import effective
 from exportd.settings.loader import load
-from exportd.settings.schema import Settings
 from exportd.telemetry import logging
 
 _FIRST_PAUSE_S = 0.5
@@ -100,7 +98,7 @@ class LoginRenewer:
         settings = before.settings.model_copy(
             update={"database": before.settings.database.model_copy(update={"dsn": dsn})}
         )
-        _mask_passwords(before.settings, settings)
+        configure_log(settings, before=before.settings, level=logging.level())
         self._current.configuration = Configuration(settings, before.catalog, before.written)
         await self._connector.use(settings.database)
         _logger.info("login renewed from the configuration", database=str(self._connector.address))
@@ -125,8 +123,3 @@ class OutageReporter:
         notify(status(f"waiting for the database: {error.sentence}"))
         if error.reason is Reason.DATABASE_REFUSED:
             await self._renewer.renew()
-
-
-def _mask_passwords(before: Settings, after: Settings) -> None:
-    passwords = passwords_in(before.database.dsn) | passwords_in(after.database.dsn)
-    logging.configure(level=logging.level(), line_format=after.log.format, secrets=passwords)

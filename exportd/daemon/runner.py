@@ -19,7 +19,7 @@ from exportd.catalog import document
 from exportd.catalog.document import Catalog
 from exportd.daemon.assembly import Components, assembled
 from exportd.daemon.control_assembly import metrics_server
-from exportd.daemon.current import Configuration
+from exportd.daemon.current import Configuration, configure_log
 from exportd.daemon.database_outage import LoginRenewer, OutageReporter, StartRetry
 from exportd.daemon.entity_keeper import report
 from exportd.daemon.garbage import freeze, return_large_blocks
@@ -29,12 +29,10 @@ from exportd.database.connector import Connector
 from exportd.database.migrator import migrate
 from exportd.database.setup_checker import warn_of_rights
 from exportd.model.errors import ExportdError
-from exportd.model.foreign_text import passwords_in
 from exportd.schedules.calendar import check_rule
 from exportd.settings.directory_checker import dsn_risks
 from exportd.settings.loader import load_all
 from exportd.settings.schema import Settings
-from exportd.telemetry import logging
 from exportd.telemetry.metrics import LoopDelaySampler
 
 _logger = structlog.get_logger()
@@ -51,8 +49,7 @@ def run_daemon(config: Path) -> None:
 
 def _loaded(config: Path) -> tuple[Settings, Catalog]:
     settings, catalog = load_all(config, check_rule=check_rule, load_catalog=document.load)
-    secrets = passwords_in(settings.database.dsn, settings.database.reader_dsn)
-    logging.configure(level=settings.log.level, line_format=settings.log.format, secrets=secrets)
+    configure_log(settings)
     for risk in dsn_risks(settings.database):
         _logger.warning("risk in the configuration", error=risk)
     return settings.without_document(), catalog
