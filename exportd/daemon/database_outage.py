@@ -44,33 +44,30 @@ class StartRetry:
         """What the step returns; None, after a pause, when the database is away or refuses. Raises SettingsError."""
         try:
             return await step()
-        except SettingsError:
-            raise
         except ExportdError as error:
-            if isinstance(error.__cause__, asyncpg.DataError):
-                # Such as a character that the database's encoding does not have: it stands in the file.
-                raise SettingsError.of(error.sentence, where="configuration") from error
-            _logger.warning(
-                "waiting for the database", reason=error.reason, error=error.sentence, retry_in_s=self._pause_s
-            )
-            # systemd must not take the wait for a hung start.
-            notify(f"{still_starting(self._pause_s)}\n{status(f'waiting for the database: {error.sentence}')}")
-        await anyio.sleep(self._pause_s)
-        self._pause_s = min(self._pause_s * 2, _MAX_PAUSE_S)
-        await self._before_retry()
-        return None
+            await self._pause(error)
+            return None
 
     async def until_done(self, step: Callable[[], Awaitable[T]]) -> T:
         """What the step returns, however long that takes. Raises SettingsError."""
-        done: list[T] = []
+        while True:
+            try:
+                return await step()
+            except ExportdError as error:
+                await self._pause(error)
 
-        async def noted() -> bool:
-            done.append(await step())
-            return True
-
-        while not await self.attempt(noted):
-            pass
-        return done[0]
+    async def _pause(self, error: ExportdError) -> None:
+        if isinstance(error, SettingsError):
+            raise error
+        if isinstance(error.__cause__, asyncpg.DataError):
+            # Such as a character that the database's encoding does not have: it stands in the file.
+            raise SettingsError.of(error.sentence, where="configuration") from error
+        _logger.warning("waiting for the database", reason=error.reason, error=error.sentence, retry_in_s=self._pause_s)
+        # systemd must not take the wait for a hung start.
+        notify(f"{still_starting(self._pause_s)}\n{status(f'waiting for the database: {error.sentence}')}")
+        await anyio.sleep(self._pause_s)
+        self._pause_s = min(self._pause_s * 2, _MAX_PAUSE_S)
+        await self._before_retry()
 
 
 class LoginRenewer:

@@ -85,7 +85,8 @@ async def _run_services(config: Path, components: Components) -> None:
     await start_retry.until_done(lambda: components.presence.declare(configuration.settings, configuration.catalog))
     await start_retry.until_done(components.refresher.refresh)
     await start_retry.until_done(lambda: _take_over_jobs(components))
-    await _remove_temporary_files(components)
+    if removed := await components.spool.recover():
+        _logger.info("temporary files of dead jobs removed", files=removed)
     reloader = await start_retry.until_done(lambda: Reloader.open(config, components))
     components.listener.on_trouble = OutageReporter(renewer, components.connector).report
     freeze()
@@ -140,12 +141,6 @@ async def _take_over_jobs(components: Components) -> None:
     for job in await components.jobs.end_leases_of_spool(components.spool.id):
         _logger.info("job of a dead daemon taken over", job_id=str(job))
     components.spool.own(await components.jobs.owners(await components.spool.jobs()))
-
-
-async def _remove_temporary_files(components: Components) -> None:
-    removed = await components.spool.recover()
-    if removed:
-        _logger.info("temporary files of dead jobs removed", files=removed)
 
 
 async def _reload_on_signals(reloader: Reloader) -> None:
