@@ -10,13 +10,10 @@ import math
 import os
 import sys
 from collections.abc import Iterable, Mapping, MutableMapping
-from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from datetime import date, timedelta
 from enum import Enum
-from functools import singledispatch
 from pathlib import PurePath
-from types import NoneType
 from typing import Any, Literal, TextIO, cast, get_args
 from uuid import UUID
 
@@ -262,68 +259,29 @@ class SecretMask:
         return mask_secrets(text)
 
 
-@singledispatch
 def _plain(value: object) -> Any:
-    return _plain_text(repr(value))
-
-
-@_plain.register
-def _plain_text(value: str) -> Any:
-    # Also lone surrogates (a file name that is not UTF-8), which cannot be written.
-    return logged(str(value))
-
-
-@_plain.register(NoneType)
-@_plain.register(int)
-def _plain_as_it_is(value: object) -> Any:
-    return value.value if isinstance(value, Enum) else value  # an IntEnum is an int first
-
-
-@_plain.register
-def _plain_float(value: float) -> Any:
-    return value if math.isfinite(value) else str(value)
-
-
-@_plain.register
-def _plain_enum(value: Enum) -> Any:
-    return _plain(value.value)
-
-
-@_plain.register(UUID)
-@_plain.register(PurePath)
-@_plain.register(timedelta)
-def _plain_by_name(value: object) -> Any:
-    return _plain_text(str(value))
-
-
-@_plain.register
-def _plain_time(value: date) -> Any:
-    return value.isoformat()
-
-
-@_plain.register
-def _plain_error(value: BaseException) -> Any:
-    return _plain_text(f"{type(value).__name__}: {value}")
-
-
-@_plain.register(bytes)
-@_plain.register(bytearray)
-def _plain_bytes(value: bytes | bytearray) -> Any:
-    return f"{len(value)} bytes"
-
-
-@_plain.register(Mapping)
-def _plain_mapping(value: Mapping[object, object]) -> Any:
-    return {str(_plain(name)): _plain(item) for name, item in value.items()}
-
-
-@_plain.register(list)
-@_plain.register(tuple)
-def _plain_list(value: list[object] | tuple[object, ...]) -> Any:
-    return [_plain(item) for item in value]
-
-
-@_plain.register(set)
-@_plain.register(frozenset)
-def _plain_set(value: AbstractSet[object]) -> Any:
-    return sorted((_plain(item) for item in value), key=str)
+    plain: Any
+    match value:
+        case Enum():  # before text and number, which one may be as well
+            plain = _plain(value.value)
+        case None | int():
+            plain = value
+        case float():
+            plain = value if math.isfinite(value) else str(value)
+        case str() | UUID() | PurePath() | timedelta():
+            plain = logged(str(value))  # also lone surrogates (a file name that is not UTF-8), which cannot be written
+        case date():
+            plain = value.isoformat()
+        case BaseException():
+            plain = logged(f"{type(value).__name__}: {value}")
+        case bytes() | bytearray():
+            plain = f"{len(value)} bytes"
+        case list() | tuple():
+            plain = [_plain(item) for item in value]
+        case set() | frozenset():
+            plain = sorted((_plain(item) for item in value), key=str)
+        case Mapping():
+            plain = {str(_plain(name)): _plain(item) for name, item in value.items()}
+        case _:
+            plain = logged(repr(value))
+    return plain
