@@ -129,11 +129,11 @@ def _examine_destination(folder: str, organization: OrganizationId, found: Seque
 
 def examine_object(listed: ListedObject, contents: Contents | None) -> VerificationFinding | None:
     """What is wrong with an object; ``contents`` is None when there is none. The first cause only: others follow."""
+    if contents is None:
+        return _of_object(FindingKind.OBJECT_MISSING, listed, "is not here")
     altered = _alteration(listed.part, contents)
     if altered is not None:
         return _of_object(FindingKind.OBJECT_ALTERED, listed, altered)
-    if contents is None:
-        return _of_object(FindingKind.OBJECT_MISSING, listed, "is not here")
     miscounted = _miscount(listed, contents)
     return None if miscounted is None else _of_object(FindingKind.OBJECT_MISCOUNTED, listed, miscounted)
 
@@ -163,9 +163,7 @@ def _of_object(kind: FindingKind, listed: ListedObject, what: str) -> Verificati
     return VerificationFinding(kind, f"{listed.key}, a file of job {job}, {what}.", job, listed.entity.code, listed.key)
 
 
-def _alteration(part: ManifestPart, contents: Contents | None) -> str | None:
-    if contents is None:
-        return None
+def _alteration(part: ManifestPart, contents: Contents) -> str | None:
     if contents.size_bytes > part.size_bytes:
         # It was not read to its end.
         return f"has more than the {part.size_bytes} bytes that the manifest says"
