@@ -1,14 +1,14 @@
 """Where the demo plays: a directory with the configuration, the real daemon as a process, and the screen."""
 
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import anyio
 import anyio.to_thread
@@ -109,25 +109,22 @@ class DaemonProcess:
 async def running_daemon(stage: Stage) -> AsyncIterator[DaemonProcess]:
     """Run the daemon as a process during the block; SIGTERM ends it."""
     with stage.log.open("wb") as log:
-        process = subprocess.Popen(  # noqa: ASYNC220 - returns at once; waited for in a thread
-            [sys.executable, "-m", "exportd", "run", "--config", str(stage.config)], stdout=log, stderr=log
-        )
-        try:
+        async with _running("run", "--config", str(stage.config), output=log) as process:
             yield DaemonProcess(process, stage.log)
-        finally:
-            with anyio.CancelScope(shield=True):
-                process.send_signal(signal.SIGTERM)
-                await anyio.to_thread.run_sync(process.wait)
+
+
+def running_console(stage: Stage) -> AbstractAsyncContextManager[object]:
+    """Run ``exportd console`` during the block; it prints the address of the daemon's pages."""
+    return _running("console", "--no-browser", "--config", str(stage.config))
 
 
 @asynccontextmanager
-async def running_console(stage: Stage) -> AsyncIterator[None]:
-    """Run ``exportd console`` during the block; it prints the address of the daemon's pages."""
+async def _running(*arguments: str, output: IO[bytes] | None = None) -> AsyncIterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(  # noqa: ASYNC220 - returns at once; waited for in a thread
-        [sys.executable, "-m", "exportd", "console", "--no-browser", "--config", str(stage.config)]
+        [sys.executable, "-m", "exportd", *arguments], stdout=output, stderr=output
     )
     try:
-        yield
+        yield process
     finally:
         with anyio.CancelScope(shield=True):
             process.terminate()
