@@ -290,7 +290,8 @@ async def test_a_session_without_use_is_closed(database: Database, monkeypatch: 
 async def _refusal(connector: Connector) -> ExportdError:
     """What all ways to connect raise; they raise the same."""
     with pytest.raises(ExportdError) as raised:
-        await connector.connect(purpose="test")
+        async with connector.connection("test"):
+            pass
     with pytest.raises(type(raised.value)):
         async with connector.pool(1):
             pass
