@@ -25,6 +25,8 @@ from exportd.model.job import EntityProgress
 SCHEDULE = "everything"
 """The code of each organization's schedule."""
 
+Process = subprocess.Popen[bytes]
+
 _MARKER = ".exportd-demo"
 
 
@@ -91,26 +93,19 @@ def clear(directory: Path) -> Path:
     return directory
 
 
-class DaemonProcess:
-    """The running daemon."""
-
-    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
-        self._process = process
-        self._log = log
-
-    def require_running(self) -> None:
-        """Raise PermanentError with the last lines of its log when the daemon has ended."""
-        if self._process.poll() is not None:
-            lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-5:]
-            raise PermanentError("The daemon ended: " + "\n".join(lines), reason=Reason.BUG)
+def require_running(stage: Stage, daemon: Process) -> None:
+    """Raise PermanentError with the last lines of its log when the daemon has ended."""
+    if daemon.poll() is not None:
+        lines = stage.log.read_text(encoding="utf-8", errors="replace").splitlines()[-5:]
+        raise PermanentError("The daemon ended: " + "\n".join(lines), reason=Reason.BUG)
 
 
 @asynccontextmanager
-async def running_daemon(stage: Stage) -> AsyncIterator[DaemonProcess]:
+async def running_daemon(stage: Stage) -> AsyncIterator[Process]:
     """Run the daemon as a process during the block; SIGTERM ends it."""
     with stage.log.open("wb") as log:
         async with _running("run", "--config", str(stage.config), output=log) as process:
-            yield DaemonProcess(process, stage.log)
+            yield process
 
 
 def running_console(stage: Stage) -> AbstractAsyncContextManager[object]:
@@ -119,7 +114,7 @@ def running_console(stage: Stage) -> AbstractAsyncContextManager[object]:
 
 
 @asynccontextmanager
-async def _running(*arguments: str, output: IO[bytes] | None = None) -> AsyncIterator[subprocess.Popen[bytes]]:
+async def _running(*arguments: str, output: IO[bytes] | None = None) -> AsyncIterator[Process]:
     process = subprocess.Popen(  # noqa: ASYNC220 - returns at once; waited for in a thread
         [sys.executable, "-m", "exportd", *arguments], stdout=output, stderr=output
     )

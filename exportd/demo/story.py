@@ -18,7 +18,7 @@ from exportd.catalog.document import Catalog
 from exportd.database.connector import Connection, Connector
 from exportd.demo.changer import Changer, OpenTransaction
 from exportd.demo.generator import create_tables, fill, organization_ids
-from exportd.demo.stage import SCHEDULE, DaemonProcess, Screen, Stage, clear, running_console, running_daemon
+from exportd.demo.stage import SCHEDULE, Process, Screen, Stage, clear, require_running, running_console, running_daemon
 from exportd.jobs.job_record import JobRecord
 from exportd.jobs.job_table import JobTable
 from exportd.model.entity import EntityCode, OrganizationId
@@ -51,7 +51,7 @@ async def tell(directory: Path, *, rows: int, keep: bool) -> int:
         screen.chapter("The daemon starts; each schedule's first run is complete and at once")
         async with running_daemon(stage) as daemon, Connector(stage.dsn).pool(2) as pool:
             jobs, schedules = JobTable(pool), ScheduleTable(pool)
-            runs = [await _wait(jobs, await _first_jobs(jobs, daemon), screen, daemon, stage)]
+            runs = [await _wait(jobs, await _first_jobs(jobs, daemon, stage), screen, daemon, stage)]
             async with Connector(stage.dsn).connection("demo changes") as connection:
                 late = await _change(connection, stage, 1, screen)
                 screen.chapter("Run 2: only what changed (by hand; a schedule runs every 15 minutes at most)")
@@ -95,11 +95,11 @@ async def _make_data(stage: Stage, rows: int, screen: Screen) -> None:
 # --- the runs -------------------------------------------------------------------------------------------------------
 
 
-async def _first_jobs(jobs: JobTable, daemon: DaemonProcess) -> list[JobId]:
+async def _first_jobs(jobs: JobTable, daemon: Process, stage: Stage) -> list[JobId]:
     """The jobs that the schedules fire by themselves when the daemon starts."""
     with anyio.fail_after(_DEADLINE_S):
         while True:
-            daemon.require_running()
+            require_running(stage, daemon)
             try:
                 found = await jobs.list(limit=len(_ORGANIZATIONS))
             except (PermanentError, TransientError):
@@ -123,14 +123,12 @@ def _totals(records: Sequence[JobRecord]) -> dict[EntityCode, EntityProgress]:
     return dict(totals)
 
 
-async def _wait(
-    jobs: JobTable, ids: Sequence[JobId], screen: Screen, daemon: DaemonProcess, stage: Stage
-) -> list[JobRecord]:
+async def _wait(jobs: JobTable, ids: Sequence[JobId], screen: Screen, daemon: Process, stage: Stage) -> list[JobRecord]:
     records: list[JobRecord] = []
     with anyio.fail_after(_DEADLINE_S), screen.drawing() as draw:
         while not records or not all(record.finished for record in records):
             await anyio.sleep(_REFRESH_S)
-            daemon.require_running()
+            require_running(stage, daemon)
             records = [record for id_ in ids if (record := await jobs.get(id_)) is not None]
             draw(_totals(records))
     for record in records:
