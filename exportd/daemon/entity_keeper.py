@@ -100,20 +100,16 @@ class EntityKeeper:
             fingerprint = await read_fingerprint(connection, entities)
             if fingerprint != self._fingerprint:
                 shapes = await read_shapes(connection, entities)
-                self._captures = await anyio.to_thread.run_sync(_capture_states, entities, shapes)
+                there = [entity for entity in entities if entity.code in shapes]
+                self._captures = await anyio.to_thread.run_sync(
+                    lambda: {entity.code: _capture_state(entity, shapes[entity.code]) for entity in there}
+                )
                 self._fingerprint = fingerprint
         now = self._clock.now()
         return {
             entity.code: EntityStanding(rows.get(entity.code), self._captures.get(entity.code), now)
             for entity in entities
         }
-
-
-def _capture_states(
-    entities: Sequence[Entity], shapes: Mapping[EntityCode, Shape]
-) -> Mapping[EntityCode, CaptureState]:
-    """Of the entities whose tables are there."""
-    return {entity.code: _capture_state(entity, shapes[entity.code]) for entity in entities if entity.code in shapes}
 
 
 def _capture_state(entity: Entity, shape: Shape) -> CaptureState:
