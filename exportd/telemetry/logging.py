@@ -76,7 +76,7 @@ def configure(*, level: Level, line_format: Format, stream: TextIO | None = None
         *(for_people if line_format == "console" or (line_format == "auto" and out.isatty()) else for_programs),
     ]
     if is_journal(target, os.environ):
-        render.append(JournalPrefix())
+        render.append(journal_prefix)
     structlog.configure(
         processors=[*enrich, *render],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
@@ -181,13 +181,13 @@ class LogStream:
                 self._stream.flush()
 
 
-class JournalPrefix:
-    """A structlog processor, after the one that makes the line: says the line's priority as journald reads it."""
+def journal_prefix(logger: WrappedLogger, method: str, line: Any) -> str:
+    """A structlog processor, after the one that makes the line: begins it with its priority as journald reads it.
 
-    def __call__(self, logger: Any, method: str, line: Any) -> str:
-        """The line with ``<4>`` before it for a warning, and before each line of a traceback too."""
-        prefix = f"<{_PRIORITIES.get(method, 6)}>"
-        return prefix + str(line).replace("\n", f"\n{prefix}")
+    That is ``<4>`` for a warning, before each line of a traceback too.
+    """
+    prefix = f"<{_PRIORITIES.get(method, 6)}>"
+    return prefix + str(line).replace("\n", f"\n{prefix}")
 
 
 def is_journal(stream: TextIO, environment: MutableMapping[str, str]) -> bool:
