@@ -226,7 +226,6 @@ class Column:
     element_kind: str
     collation: str | None
     equality: str
-    not_null: bool
     deterministic: bool = True
     version: str = ""
     is_virtual: bool = False
