@@ -33,10 +33,9 @@ from exportd.api.schemas.fields import parse_ids
 from exportd.api.transport.gate import ON_ANSWERED, PERSON
 from exportd.api.transport.request_reader import Admission
 from exportd.api.transport.unix_socket import Peer
-from exportd.model.bounds import MAX_CODE_LENGTH, MAX_IDS, MAX_PATH_LENGTH, MAX_TEXT_LENGTH
 from exportd.model.entity import OrganizationId
-from exportd.model.errors import PermanentError
-from exportd.model.reason import Reason
+from exportd.model.errors import PermanentError, Reason
+from exportd.model.foreign_text import MAX_CODE_LENGTH, MAX_IDS, MAX_PATH_LENGTH, MAX_TEXT_LENGTH
 from exportd.settings.section import check_organization
 
 OrganizationIdInPath = Annotated[

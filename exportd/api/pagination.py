@@ -18,8 +18,8 @@ from exportd.api.identity.signing import Signer
 from exportd.api.problems import Refusal
 from exportd.api.schemas.fields import parse_id, parse_instant
 from exportd.jobs.requests import Place
-from exportd.model.bounds import MAX_SHOWN_LENGTH, MAX_WORD_LENGTH
 from exportd.model.entity import EntityCode, OrganizationId
+from exportd.model.foreign_text import MAX_SHOWN_LENGTH, MAX_WORD_LENGTH
 from exportd.settings.section import check_organization
 from exportd.settings.sentences import did_you_mean
 

@@ -17,9 +17,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
-from exportd.model.bounds import MAX_SENTENCE_LENGTH, MAX_SENTENCES
-from exportd.model.errors import ExportdError, TransientError
-from exportd.model.reason import Reason
+from exportd.model.errors import ExportdError, Reason, TransientError
+from exportd.model.foreign_text import MAX_SENTENCE_LENGTH, MAX_SENTENCES
 from exportd.settings.destination_schema import Scheme
 from exportd.settings.sentences import describe
 

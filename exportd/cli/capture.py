@@ -15,8 +15,7 @@ from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath, connector, loa
 from exportd.cli.daemon_client import LONG_TIMEOUT_S, DaemonAddress
 from exportd.cli.output import AsJson, Exit, print_error, print_json, print_line, print_script, print_table
 from exportd.cli.socket_client import Document
-from exportd.model.errors import PermanentError, SettingsError
-from exportd.model.reason import Reason
+from exportd.model.errors import PermanentError, Reason, SettingsError
 
 if TYPE_CHECKING:
     from exportd.capture.installer import CaptureInstaller

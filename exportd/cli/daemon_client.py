@@ -12,9 +12,8 @@ from exportd.cli import completion
 from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath
 from exportd.cli.output import print_error
 from exportd.cli.socket_client import DEFAULT_SOCKET, TIMEOUT_S, Document, NoDaemonError, SocketClient, SocketPath
-from exportd.model.errors import PermanentError, SettingsError
+from exportd.model.errors import PermanentError, Reason, SettingsError
 from exportd.model.foreign_text import url_segment
-from exportd.model.reason import Reason
 
 OrganizationOption = Annotated[
     str | None,

@@ -13,7 +13,7 @@ from exportd.cli.job import parse_job_id
 from exportd.cli.output import Exit, moment, print_json, print_line, print_script, print_table, size
 from exportd.cli.progress import progress_bar
 from exportd.consumer.findings import examine_manifests, restart_sentence
-from exportd.consumer.inventory import by_destination, manifest_name
+from exportd.consumer.inventory import manifest_name
 from exportd.consumer.inventory_reader import find_manifest, read_inventory
 from exportd.consumer.loaders.kit import statements
 from exportd.consumer.replay_plan import plan
@@ -151,8 +151,7 @@ async def replay_place(
     store = open_location(location)
     try:
         listing = await read_inventory(store, location, OrganizationId(organization) if organization else None)
-        reports = [examine_manifests(*owner, found) for owner, found in by_destination(listing.manifests).items()]
-        chosen = plan(reports, schedule=schedule, as_of=job)
+        chosen = plan(examine_manifests(listing.manifests), schedule=schedule, as_of=job)
         with progress_bar("replaying") as progress:
             counts = await rebuild(store, chosen, into, progress)
     finally:

@@ -29,8 +29,7 @@ from exportd.cli.output import (
 )
 from exportd.cli.socket_client import Document, SocketClient
 from exportd.destinations import finding
-from exportd.model.errors import PermanentError, SettingsError
-from exportd.model.reason import Reason
+from exportd.model.errors import PermanentError, Reason, SettingsError
 
 if TYPE_CHECKING:
     from exportd.cli.without_daemon import KnownDestinations

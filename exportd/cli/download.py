@@ -23,9 +23,8 @@ from exportd.cli.output import print_line, size
 from exportd.cli.progress import progress_bar
 from exportd.cli.socket_client import SocketClient
 from exportd.manifest.document import parse
-from exportd.model.errors import PermanentError
+from exportd.model.errors import PermanentError, Reason
 from exportd.model.foreign_text import url_segment
-from exportd.model.reason import Reason
 from exportd.stores.layout import Layout, ManifestName, build, is_part_name, key_of_file
 
 if TYPE_CHECKING:

@@ -31,8 +31,7 @@ from exportd.cli.output import (
 )
 from exportd.cli.schedule_editing import CodeArgument, print_schedule
 from exportd.cli.socket_client import Document, SocketClient
-from exportd.model.errors import PermanentError, SettingsError
-from exportd.model.reason import Reason
+from exportd.model.errors import PermanentError, Reason, SettingsError
 from exportd.model.schedule import API_RULE, rule_from
 
 app = App(name="schedule")

@@ -15,8 +15,7 @@ from urllib.parse import urlencode
 from cyclopts import Parameter
 
 from exportd.cli import completion
-from exportd.model.errors import PermanentError, Problem, SettingsError, TransientError
-from exportd.model.reason import Reason
+from exportd.model.errors import PermanentError, Problem, Reason, SettingsError, TransientError
 
 DEFAULT_SOCKET = Path(completion.DEFAULT_SOCKET)
 TIMEOUT_S = 60.0

@@ -14,7 +14,7 @@ from exportd.api.schemas.fields import Answer
 from exportd.api.schemas.job import found_job, job_details
 from exportd.api.schemas.schedule import schedule_details
 from exportd.api.transport.unix_socket import Peer
-from exportd.catalog.resolver import resolve
+from exportd.catalog.checker import resolve
 from exportd.cli.configuration import connector, load, tables
 from exportd.cli.output import print_error
 from exportd.cli.socket_client import Document
@@ -29,9 +29,8 @@ from exportd.jobs.job_table import JobTable
 from exportd.jobs.requests import FoundJob, JobSearch, OwnedJobTable, Place
 from exportd.model.declared import Key, key_of
 from exportd.model.entity import OrganizationId
-from exportd.model.errors import ExportdError, PermanentError
+from exportd.model.errors import ExportdError, PermanentError, Reason
 from exportd.model.job import JobId
-from exportd.model.reason import Reason
 from exportd.model.schedule import Origin, Pause, ScheduleId
 from exportd.schedules.editing import OwnedScheduleTable
 from exportd.schedules.operations import ScheduleOperator, ScheduleStanding

@@ -17,9 +17,8 @@ from exportd.api.pagination import organization_of
 from exportd.api.problems import Refusal, sentence_of
 from exportd.api.schemas.destination import CREATIONS, DestinationDetails
 from exportd.api.schemas.schedule import ScheduleDetails
-from exportd.model.bounds import MAX_ENTITIES
-from exportd.model.errors import ExportdError
-from exportd.model.reason import Reason
+from exportd.model.errors import ExportdError, Reason
+from exportd.model.foreign_text import MAX_ENTITIES
 
 _MAX_FIELDS = MAX_ENTITIES + 200
 

@@ -28,7 +28,7 @@ from markupsafe import Markup
 from starlette.responses import HTMLResponse, Response
 
 from exportd import __version__
-from exportd.model.reason import FullReason, Reason
+from exportd.model.errors import FullReason, Reason
 
 HEADERS = {
     "content-security-policy": (

@@ -20,9 +20,8 @@ import structlog
 
 from exportd.delivery.byte_limiter import ByteLimiter
 from exportd.delivery.spooled_part import GrowingFile
-from exportd.model.errors import ExportdError, InvariantError, PermanentError, TransientError
+from exportd.model.errors import ExportdError, InvariantError, PermanentError, Reason, TransientError
 from exportd.model.job import Part
-from exportd.model.reason import Reason
 from exportd.stores.layout import ObjectKey
 from exportd.stores.retrying import RetryBudget
 from exportd.stores.store import (

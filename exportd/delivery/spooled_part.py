@@ -14,9 +14,8 @@ from typing import Protocol
 import anyio.to_thread
 
 from exportd.model.entity import EntityCode
-from exportd.model.errors import PermanentError
+from exportd.model.errors import PermanentError, Reason
 from exportd.model.job import Part
-from exportd.model.reason import Reason
 from exportd.spool.small_parts import PartLocation, find_parts
 
 

@@ -10,9 +10,8 @@ from pathlib import Path
 import anyio
 
 from exportd.model.entity import EntityCode
-from exportd.model.errors import TransientError
+from exportd.model.errors import Reason, TransientError
 from exportd.model.job import Part
-from exportd.model.reason import Reason
 from exportd.spool.folders import partial_path
 from exportd.spool.small_parts import PartLocation
 

@@ -14,8 +14,7 @@ from exportd.database.queries import only_row
 from exportd.database.quota_table import Quota, require_room
 from exportd.database.unit_of_work import statements, transaction, write_audit
 from exportd.model.entity import OrganizationId
-from exportd.model.errors import PermanentError
-from exportd.model.reason import Reason
+from exportd.model.errors import PermanentError, Reason
 from exportd.settings.schema import DEFAULT_QUOTAS, QuotaSettings
 
 if TYPE_CHECKING:

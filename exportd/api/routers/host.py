@@ -34,8 +34,8 @@ from exportd.api.schemas.operations import (
 )
 from exportd.api.transport.request_reader import StrictRoute
 from exportd.capture.installer import install_on_request, uninstall_on_request
-from exportd.model.bounds import MAX_WORD_LENGTH
 from exportd.model.entity import EntityCode
+from exportd.model.foreign_text import MAX_WORD_LENGTH
 
 router = APIRouter(prefix="/v1", tags=["operations"], route_class=StrictRoute)
 

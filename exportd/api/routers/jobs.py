@@ -25,8 +25,8 @@ from exportd.api.transport.request_reader import StrictRoute
 from exportd.catalog.table_rules import no_modified
 from exportd.jobs.job_record import unknown_job
 from exportd.jobs.requests import JobFilter, JobSummary
-from exportd.model.bounds import MAX_WORD_LENGTH
 from exportd.model.entity import Entity, EntityCode
+from exportd.model.foreign_text import MAX_WORD_LENGTH
 from exportd.model.job import JobState
 
 router = APIRouter(prefix="/organizations/{orgId}/dataexports", tags=["jobs"], route_class=StrictRoute)

@@ -32,7 +32,7 @@ from exportd.api.schemas.schedule import PositionList, shown_position
 from exportd.api.transport.request_reader import StrictRoute
 from exportd.consumer.verifier import DestinationVerification, VerificationState
 from exportd.destinations.record import DestinationRecord
-from exportd.model.bounds import MAX_CODE_LENGTH
+from exportd.model.foreign_text import MAX_CODE_LENGTH
 from exportd.model.job import JobId, JobState
 from exportd.model.schedule import Pause, ScheduleId
 

@@ -59,7 +59,9 @@ from exportd.destinations.table import DestinationOrder
 from exportd.jobs.job_record import JobRecord, unknown_job
 from exportd.jobs.requests import JobSearch
 from exportd.manifest.document import parse
-from exportd.model.bounds import (
+from exportd.model.declared import key_of
+from exportd.model.entity import EntityCode, OrganizationId
+from exportd.model.foreign_text import (
     MAX_CODE_LENGTH,
     MAX_COUNT,
     MAX_CRON_LENGTH,
@@ -68,8 +70,6 @@ from exportd.model.bounds import (
     MAX_TEXT_LENGTH,
     MAX_WORD_LENGTH,
 )
-from exportd.model.declared import key_of
-from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.job import JobId, JobState
 from exportd.model.schedule import API_RULE, DialectName, ScheduleId
 from exportd.schedules.editing import ScheduleOrder, ScheduleSearch

@@ -16,7 +16,7 @@ from exportd.api.problems import Refusal, responses
 from exportd.api.schemas.status import DaemonStatus, shown_status
 from exportd.api.transport.request_reader import StrictRoute
 from exportd.jobs.job_record import unknown_job
-from exportd.model.bounds import MAX_TEXT_LENGTH
+from exportd.model.foreign_text import MAX_TEXT_LENGTH
 from exportd.model.job import JobId
 
 router = APIRouter(tags=["daemon"], route_class=StrictRoute)

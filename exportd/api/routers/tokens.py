@@ -22,7 +22,7 @@ from exportd.api.schemas.operations import (
     client_fields,
 )
 from exportd.api.transport.request_reader import StrictRoute
-from exportd.model.bounds import MAX_DOCUMENT_BYTES, MAX_FIELDS, MAX_TEXT_LENGTH
+from exportd.model.foreign_text import MAX_DOCUMENT_BYTES, MAX_FIELDS, MAX_TEXT_LENGTH
 
 router = APIRouter(tags=["tokens"], route_class=StrictRoute)
 

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import WithJsonSchema
 
-from exportd.model.bounds import (
+from exportd.model.foreign_text import (
     MAX_CODE_LENGTH,
     MAX_COUNT,
     MAX_ENTITIES,
@@ -18,8 +18,8 @@ from exportd.model.bounds import (
     MAX_NAME_LENGTH,
     MAX_TEXT_LENGTH,
     MAX_WORD_LENGTH,
+    check_printable,
 )
-from exportd.model.foreign_text import check_printable
 from exportd.model.schedule import Pause
 from exportd.settings.section import check_code
 

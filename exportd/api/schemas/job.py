@@ -7,9 +7,9 @@ from typing import Any, Literal
 from exportd.api.schemas.fields import Answer, ExactMoment, Moment
 from exportd.jobs.job_record import AttemptRecord, JobRecord, for_organization
 from exportd.jobs.requests import FoundJob, JobSummary
+from exportd.model.errors import FullReason
 from exportd.model.extraction import Mode
 from exportd.model.job import EntityProgress, JobState, Stall
-from exportd.model.reason import FullReason
 from exportd.model.schedule import DialectName
 
 JobStatus = Literal["PENDING", "RUNNING", "SUCCEEDED", "FAILED"]

@@ -10,8 +10,8 @@ from exportd.api.schemas.fields import Answer, DisplayName, EntityName, EntityNa
 from exportd.capture.installer import EntityCapture
 from exportd.consumer.verifier import DestinationVerification
 from exportd.database.unit_of_work import AuditRow
-from exportd.model.bounds import MAX_CODE_LENGTH
-from exportd.model.reason import FullReason, Reason
+from exportd.model.errors import FullReason, Reason
+from exportd.model.foreign_text import MAX_CODE_LENGTH
 from exportd.schedules.operations import Backfill
 
 LogLevelName = Literal["debug", "info", "warning", "error"]

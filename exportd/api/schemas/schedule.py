@@ -22,9 +22,9 @@ from exportd.api.schemas.fields import (
 from exportd.extraction.estimate import EntityPreview, Figure
 from exportd.extraction.previewer import Preview
 from exportd.jobs.job_record import message_for_organization
-from exportd.model.bounds import MAX_CRON_LENGTH, MAX_DESTINATIONS, MAX_WORD_LENGTH
+from exportd.model.errors import FullReason
 from exportd.model.extraction import Mode
-from exportd.model.reason import FullReason
+from exportd.model.foreign_text import MAX_CRON_LENGTH, MAX_DESTINATIONS, MAX_WORD_LENGTH
 from exportd.model.schedule import API_RULE, ExportFormat, Rule, rule_document, rule_from
 from exportd.schedules.calendar import next_due, rule_gaps, rule_problems, rule_words, upcoming
 from exportd.schedules.cron import Gap

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from exportd.api.problems import Refusal
-from exportd.model.bounds import MAX_DOCUMENT_BYTES
+from exportd.model.foreign_text import MAX_DOCUMENT_BYTES
 
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 """A NUL in a text of a JSON document, for which Postgres has no place: an escape that is not itself escaped. Looked for

@@ -44,8 +44,8 @@ from exportd.console.forms import (
     tenant_of,
 )
 from exportd.console.visitor import PageRoute, Visiting, Visitor
-from exportd.model.bounds import MAX_WORD_LENGTH
 from exportd.model.errors import ExportdError, TransientError
+from exportd.model.foreign_text import MAX_WORD_LENGTH
 
 router = APIRouter(prefix="/console/destinations", route_class=PageRoute, include_in_schema=False)
 

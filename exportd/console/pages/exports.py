@@ -16,8 +16,8 @@ from exportd.console.forms import NOT_REFUSED, AdHocForm, Form, Refused, body_of
 from exportd.console.pages.destinations import destination_choices
 from exportd.console.visitor import PageRoute, Visiting, Visitor
 from exportd.destinations.table import DestinationOrder
-from exportd.model.bounds import MAX_CODE_LENGTH, MAX_NAME_LENGTH, MAX_WORD_LENGTH
 from exportd.model.errors import ExportdError
+from exportd.model.foreign_text import MAX_CODE_LENGTH, MAX_NAME_LENGTH, MAX_WORD_LENGTH
 from exportd.schedules.editing import ScheduleOrder
 
 router = APIRouter(prefix="/console/exports", route_class=PageRoute, include_in_schema=False)

@@ -27,9 +27,8 @@ from exportd.api.schemas.job import FoundJobDocument, JobDetails, JobEntity, Job
 from exportd.console.forms import NOT_REFUSED, Form, Refused, body_of
 from exportd.console.visitor import PageRoute, Visiting, Visitor, while_visiting
 from exportd.jobs.job_record import CONCERNS_THE_ORGANIZATION
-from exportd.model.bounds import MAX_CODE_LENGTH, MAX_IDS, MAX_TEXT_LENGTH, MAX_WORD_LENGTH
-from exportd.model.errors import ExportdError, TransientError
-from exportd.model.reason import Reason
+from exportd.model.errors import ExportdError, Reason, TransientError
+from exportd.model.foreign_text import MAX_CODE_LENGTH, MAX_IDS, MAX_TEXT_LENGTH, MAX_WORD_LENGTH
 from exportd.model.schedule import DialectName
 
 router = APIRouter(prefix="/console/jobs", route_class=PageRoute, include_in_schema=False)

@@ -13,7 +13,7 @@ from exportd.api.routers.status import follow_jobs
 from exportd.api.schemas.schedule import ScheduleDetails
 from exportd.api.schemas.status import DaemonStatus
 from exportd.console.visitor import PageRoute, Visiting, while_visiting
-from exportd.model.bounds import MAX_CODE_LENGTH
+from exportd.model.foreign_text import MAX_CODE_LENGTH
 
 _MAX_SCHEDULES = 200
 _FIRINGS = 10

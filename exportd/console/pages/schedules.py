@@ -52,8 +52,8 @@ from exportd.console.forms import (
 from exportd.console.pages.destinations import destination_choices
 from exportd.console.timeline import timeline
 from exportd.console.visitor import PageRoute, Visiting, Visitor
-from exportd.model.bounds import MAX_CODE_LENGTH, MAX_CRON_LENGTH, MAX_WORD_LENGTH
 from exportd.model.errors import ExportdError
+from exportd.model.foreign_text import MAX_CODE_LENGTH, MAX_CRON_LENGTH, MAX_WORD_LENGTH
 
 _RUNS = 30
 _DEEDS = 50

@@ -25,7 +25,7 @@ from exportd.console.visitor import (
     owner_of,
     require_sign_in,
 )
-from exportd.model.bounds import MAX_WORD_LENGTH
+from exportd.model.foreign_text import MAX_WORD_LENGTH
 
 _MAX_FORM_BYTES = 2000
 _WRONG = "The access key id or the secret is wrong, or has been withdrawn."

@@ -41,8 +41,8 @@ from exportd.api.schemas.operations import (
 from exportd.capture.script import script_of
 from exportd.console.forms import NOT_REFUSED, Form, Refused, body_of
 from exportd.console.visitor import PageRoute, Visiting, Visitor
-from exportd.model.bounds import MAX_CODE_LENGTH, MAX_WORD_LENGTH
 from exportd.model.errors import ExportdError
+from exportd.model.foreign_text import MAX_CODE_LENGTH, MAX_WORD_LENGTH
 
 router = APIRouter(prefix="/console/system", route_class=PageRoute, include_in_schema=False)
 

@@ -17,8 +17,7 @@ from exportd.consumer.verifier import MAX_KEPT, DeliveryVerifier
 from exportd.destinations.checker import StoredDestinationChecker
 from exportd.destinations.record import DestinationRecord
 from exportd.model.entity import OrganizationId
-from exportd.model.errors import PermanentError
-from exportd.model.reason import Reason
+from exportd.model.errors import PermanentError, Reason
 from exportd.stores.directory.store import DirectoryStore
 from exportd.stores.layout import ObjectKey
 from exportd.stores.location import Location, parse_location

@@ -13,9 +13,8 @@ from exportd.delivery.file_upload import record_nothing
 from exportd.delivery.spooled_part import SpooledPart, verify
 from exportd.delivery.transfer import Transfer
 from exportd.model.entity import EntityCode
-from exportd.model.errors import InvariantError, PermanentError, TransientError
+from exportd.model.errors import InvariantError, PermanentError, Reason, TransientError
 from exportd.model.job import Part
-from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode
 from exportd.spool.part_file import PartFile
 from exportd.spool.small_parts import PartLocation

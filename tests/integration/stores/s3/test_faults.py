@@ -17,9 +17,8 @@ from exportd.delivery.byte_limiter import ByteLimiter
 from exportd.delivery.spooled_part import SpooledPart, verify
 from exportd.delivery.transfer import Transfer
 from exportd.model.entity import EntityCode
-from exportd.model.errors import TransientError
+from exportd.model.errors import Reason, TransientError
 from exportd.model.job import Part
-from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode
 from exportd.stores.layout import ObjectKey
 from exportd.stores.retrying import RetryBudget
