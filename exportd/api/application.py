@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 from exportd import __version__
 from exportd.api.collaborators import Collaborators
 from exportd.api.problems import install_handlers
-from exportd.api.routers import destinations, host, jobs, operations, overview, schedules, status, tokens
+from exportd.api.routers import ROUTERS
 from exportd.api.schemas.fields import ErrorAnswer
 from exportd.api.transport.client_limits import RateLimit
 from exportd.api.transport.gate import REFUSALS_A_SECOND, Gate
@@ -65,8 +65,8 @@ def application(using: Collaborators) -> FastAPI:
     )
     api.state.collaborators = using
     install_handlers(api)
-    for resource in (schedules, destinations, jobs, tokens, status, overview, operations, host):
-        api.include_router(resource.router)
+    for router in ROUTERS:
+        api.include_router(router)
     return api
 
 

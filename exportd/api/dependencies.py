@@ -33,7 +33,7 @@ from exportd.api.schemas.fields import parse_ids
 from exportd.api.transport.gate import ON_ANSWERED, PERSON
 from exportd.api.transport.request_reader import Admission
 from exportd.api.transport.unix_socket import Peer
-from exportd.model.bounds import MAX_CODE_LENGTH, MAX_IDS, MAX_PATH_LENGTH, MAX_TEXT_LENGTH
+from exportd.model.bounds import MAX_CODE_LENGTH, MAX_IDS, MAX_NAME_LENGTH, MAX_PATH_LENGTH, MAX_TEXT_LENGTH
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError
 from exportd.model.reason import Reason
@@ -54,6 +54,14 @@ LargePageSize = Annotated[int, Query(alias="pageSize", ge=1, le=200)]
 OnlyOrganization = Annotated[
     str | None, Query(min_length=1, max_length=MAX_CODE_LENGTH, description="Only those of this organization.")
 ]
+OnlyOfCode = Annotated[
+    str | None, Query(min_length=1, max_length=MAX_CODE_LENGTH, description="Only those of this code.")
+]
+Search = Annotated[
+    str | None,
+    Query(min_length=1, max_length=MAX_NAME_LENGTH, description="A part of the name or the code, in any case."),
+]
+Descending = Annotated[bool, Query(description="With `sort`: from the largest to the smallest.")]
 _IdTexts = Annotated[
     Annotated[list[Annotated[str, Field(max_length=MAX_PATH_LENGTH)]], Field(fail_fast=True)],
     Query(

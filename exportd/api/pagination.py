@@ -49,11 +49,11 @@ _PURPOSE = "page"
 
 
 class Pages:
-    """The pages of one list of one organization."""
+    """The pages of one list: of one organization, or, with None, of every one."""
 
-    def __init__(self, signer: Signer, organization: OrganizationId, collection: str) -> None:
+    def __init__(self, signer: Signer, organization: OrganizationId | None, collection: str) -> None:
         self._signer = signer
-        self._scope = {"organization": organization, "collection": collection}
+        self._scope = {"organization": organization or "", "collection": collection}
 
     def place(self, token: str | None) -> Place | None:
         """Behind which object to go on; None for the first page. Raises Refusal for a token that is not ours."""

@@ -22,8 +22,7 @@ from exportd.api.dependencies import (
 from exportd.api.identity.access import Identity, Role, Viewer
 from exportd.api.job_watcher import EventStream
 from exportd.api.problems import Refusal, answered
-from exportd.api.routers.operations import list_organizations
-from exportd.api.routers.status import show_status
+from exportd.api.routers.daemon import list_organizations, show_status
 from exportd.api.schemas.fields import pause_status
 from exportd.api.schemas.status import DaemonStatus
 from exportd.api.transport.gate import Authority

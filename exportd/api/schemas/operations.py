@@ -12,6 +12,7 @@ from exportd.consumer.verifier import DestinationVerification
 from exportd.database.unit_of_work import AuditRow
 from exportd.model.bounds import MAX_CODE_LENGTH
 from exportd.model.reason import FullReason, Reason
+from exportd.model.schedule import Pause
 from exportd.schedules.operations import Backfill
 
 LogLevelName = Literal["debug", "info", "warning", "error"]
@@ -214,6 +215,13 @@ def audit_entry(row: AuditRow) -> AuditEntry:
         object_id=None if row.object_id is None else str(row.object_id),
         details=dict(row.details),
     )
+
+
+def shown_pause(pause: Pause | None) -> PauseAnswer:
+    """The answer about what is paused, or, with None, is not."""
+    if pause is None:
+        return PauseAnswer(paused=False)
+    return PauseAnswer(paused=True, since=pause.paused_at, by=pause.paused_by)
 
 
 def shown_backfill(backfill: Backfill) -> Backfilled:

@@ -11,17 +11,22 @@ from starlette.responses import Response
 from exportd.api.identity.access import Role
 from exportd.api.pagination import IdInPath
 from exportd.api.problems import Refusal, answered
-from exportd.api.routers.destinations import create_destination, delete_destination, replace_destination
-from exportd.api.routers.operations import (
+from exportd.api.routers.destinations import (
     cancel_verification,
     check_destination,
+    create_destination,
+    delete_destination,
+    list_all_destinations,
     pause_destination,
+    replace_destination,
     resume_destination,
+    show_any_destination,
     show_grants,
     show_verification,
     verify_destination,
 )
-from exportd.api.routers.overview import list_all_destinations, list_all_jobs, list_all_schedules, show_any_destination
+from exportd.api.routers.jobs import list_all_jobs
+from exportd.api.routers.schedules import list_all_schedules
 from exportd.api.schemas.destination import (
     CREATIONS,
     DestinationCheck,

@@ -9,8 +9,9 @@ from starlette.responses import Response
 from exportd.api.dependencies import NextToken
 from exportd.api.identity.access import Role
 from exportd.api.problems import Refusal, answered
-from exportd.api.routers.jobs import export_now
-from exportd.api.routers.overview import list_all_destinations, list_all_schedules, preview_export
+from exportd.api.routers.destinations import list_all_destinations
+from exportd.api.routers.jobs import export_now, preview_export
+from exportd.api.routers.schedules import list_all_schedules
 from exportd.api.schemas.schedule import AdHocRequest, SchedulePreview
 from exportd.console.forms import NOT_REFUSED, AdHocForm, Form, Refused, body_of, tenant_of
 from exportd.console.pages.destinations import destination_choices

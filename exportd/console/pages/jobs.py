@@ -19,9 +19,16 @@ from exportd.api.dependencies import NextToken
 from exportd.api.identity.access import Identity, Role
 from exportd.api.pagination import IdInPath
 from exportd.api.problems import Refusal, answered
-from exportd.api.routers.operations import cancel_job, retry_job, verify_job
-from exportd.api.routers.overview import list_all_jobs, read_file, show_any_job, show_loader
-from exportd.api.routers.status import follow_job
+from exportd.api.routers.jobs import (
+    cancel_job,
+    follow_job,
+    list_all_jobs,
+    read_file,
+    retry_job,
+    show_any_job,
+    show_loader,
+    verify_job,
+)
 from exportd.api.schemas.fields import parse_id
 from exportd.api.schemas.job import FoundJobDocument, JobDetails, JobEntity, JobStatus
 from exportd.console.forms import NOT_REFUSED, Form, Refused, body_of

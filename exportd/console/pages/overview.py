@@ -8,8 +8,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from exportd.api.routers.overview import list_all_jobs, list_all_schedules
-from exportd.api.routers.status import follow_jobs
+from exportd.api.routers.jobs import follow_jobs, list_all_jobs
+from exportd.api.routers.schedules import list_all_schedules
 from exportd.api.schemas.schedule import ScheduleDetails
 from exportd.api.schemas.status import DaemonStatus
 from exportd.console.visitor import PageRoute, Visiting, while_visiting

@@ -11,23 +11,21 @@ from starlette.responses import Response
 from exportd.api.identity.access import Role
 from exportd.api.pagination import IdInPath
 from exportd.api.problems import Refusal, answered
-from exportd.api.routers.host import list_audit
-from exportd.api.routers.operations import (
+from exportd.api.routers.daemon import list_audit
+from exportd.api.routers.jobs import list_all_jobs, preview_export, show_any_job
+from exportd.api.routers.schedules import (
     backfill_schedule,
+    create_schedule,
+    delete_schedule,
     pause_schedule,
+    preview_schedule,
     refresh_entity,
+    replace_schedule,
     resume_schedule,
     run_schedule,
+    show_any_schedule,
     show_positions,
 )
-from exportd.api.routers.overview import (
-    list_all_jobs,
-    preview_export,
-    preview_schedule,
-    show_any_job,
-    show_any_schedule,
-)
-from exportd.api.routers.schedules import create_schedule, delete_schedule, replace_schedule
 from exportd.api.schemas.operations import BackfillBody, RefreshRequest
 from exportd.api.schemas.schedule import (
     AdHocRequest,

@@ -16,18 +16,20 @@ from exportd.api.dependencies import NextToken
 from exportd.api.identity.access import Role
 from exportd.api.pagination import IdInPath
 from exportd.api.problems import Refusal, answered
-from exportd.api.routers.host import (
-    install_capture,
+from exportd.api.routers.daemon import (
+    forget_daemon,
     list_audit,
+    list_organizations,
+    pause,
     reload,
+    resume,
     set_log_level,
-    show_capture,
     show_log_level,
-    uninstall_capture,
+    show_pause,
+    show_status,
 )
-from exportd.api.routers.operations import forget_daemon, list_organizations, pause, resume, show_pause
-from exportd.api.routers.overview import list_all_schedules
-from exportd.api.routers.status import show_status
+from exportd.api.routers.entities import install_capture, show_capture, uninstall_capture
+from exportd.api.routers.schedules import list_all_schedules
 from exportd.api.routers.tokens import create_client, list_clients, withdraw_client
 from exportd.api.schemas.operations import (
     AuditEntry,
