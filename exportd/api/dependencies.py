@@ -26,7 +26,8 @@ from exportd.api.collaborators import (
     ScheduleCollaborators,
     StatusCollaborators,
 )
-from exportd.api.identity.access import Identity, Role, Viewer
+from exportd.api.identity.access import Identity, Viewer
+from exportd.api.identity.client_table import Role
 from exportd.api.identity.signing import Signer
 from exportd.api.problems import Refusal
 from exportd.api.schemas.fields import parse_ids

@@ -19,7 +19,8 @@ from exportd.api.dependencies import (
     person_of_request,
     require_role,
 )
-from exportd.api.identity.access import Identity, Role, Viewer
+from exportd.api.identity.access import Identity, Viewer
+from exportd.api.identity.client_table import Role
 from exportd.api.job_watcher import EventStream
 from exportd.api.problems import Refusal, answered
 from exportd.api.routers.daemon import list_organizations, show_status

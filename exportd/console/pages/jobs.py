@@ -16,7 +16,8 @@ from pydantic import Field, TypeAdapter
 from starlette.responses import Response
 
 from exportd.api.dependencies import NextToken
-from exportd.api.identity.access import Identity, Role
+from exportd.api.identity.access import Identity
+from exportd.api.identity.client_table import Role
 from exportd.api.pagination import IdInPath
 from exportd.api.problems import Refusal, answered
 from exportd.api.routers.jobs import (

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from starlette.responses import Response
 
 from exportd.api.dependencies import NextToken
-from exportd.api.identity.access import Role
+from exportd.api.identity.client_table import Role
 from exportd.api.pagination import IdInPath
 from exportd.api.problems import Refusal, answered
 from exportd.api.routers.daemon import (
