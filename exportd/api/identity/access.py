@@ -138,10 +138,9 @@ class Authenticator:
         """Whether a user of this machine is one, without credentials."""
         return not self._access.is_proxy(peer) and self._access.identity(peer).role is Role.ADMIN
 
-    @property
-    def proxy(self) -> Proxy | None:
-        """What is believed when it names persons."""
-        return self._access.proxy
+    def person(self, peer: Peer | None, headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+        """Whom a request is of, as ``Proxy.person``; None where no proxy is believed."""
+        return None if self._access.proxy is None else self._access.proxy.person(peer, headers)
 
     async def identify(self, peer: Peer | None, authorization: str | None, *, person: str | None = None) -> Identity:
         """Who it is; Refusal 401 when nothing was given, 403 when it is worth nothing (any more).
