@@ -13,6 +13,8 @@ from starlette.responses import RedirectResponse, Response
 
 from exportd.api.collaborators import Collaborators
 from exportd.api.dependencies import (
+    Admission,
+    StrictRoute,
     admit_program,
     collaborators,
     peer_of_request,
@@ -27,7 +29,6 @@ from exportd.api.routers.daemon import list_organizations, show_status
 from exportd.api.schemas.fields import pause_status
 from exportd.api.schemas.status import DaemonStatus
 from exportd.api.transport.gate import Authority
-from exportd.api.transport.request_reader import Admission, StrictRoute
 from exportd.console.rendering import Renderer
 from exportd.console.sessions import FORWARDER_HEADER, Owner, Program, Session, Sessions
 from exportd.model.entity import EntityCode

@@ -15,16 +15,14 @@ from exportd.api.dependencies import (
     Host,
     Jobs,
     Looking,
-    NextToken,
     Now,
-    OnlyOrganization,
     Operating,
     PageSigner,
-    PageSize,
     Status,
+    StrictRoute,
     Viewing,
 )
-from exportd.api.pagination import IdInPath, Pages, id_in_path
+from exportd.api.pagination import IdInPath, NextToken, OnlyOrganization, Pages, PageSize, id_in_path
 from exportd.api.problems import Refusal, responses
 from exportd.api.schemas.fields import parse_id
 from exportd.api.schemas.operations import (
@@ -39,7 +37,6 @@ from exportd.api.schemas.operations import (
     shown_pause,
 )
 from exportd.api.schemas.status import DaemonStatus, shown_status
-from exportd.api.transport.request_reader import StrictRoute
 from exportd.model.bounds import MAX_WORD_LENGTH
 
 router = APIRouter(tags=["daemon"], route_class=StrictRoute)

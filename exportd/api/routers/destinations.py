@@ -5,23 +5,22 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from exportd.api.dependencies import (
-    Acting,
+from exportd.api.dependencies import Acting, Destinations, Now, PageSigner, Reading, StrictRoute, Viewing, Writing
+from exportd.api.identity.access import Viewer
+from exportd.api.pagination import (
+    DEFAULT_PAGE_SIZE,
     Descending,
-    Destinations,
+    IdInPath,
     Ids,
     LargePageSize,
     NextToken,
-    Now,
     OnlyOrganization,
-    PageSigner,
-    Reading,
+    Pages,
     Search,
-    Viewing,
-    Writing,
+    id_in_path,
+    newest_or_sorted,
+    place_of,
 )
-from exportd.api.identity.access import Viewer
-from exportd.api.pagination import DEFAULT_PAGE_SIZE, IdInPath, Pages, id_in_path, newest_or_sorted, place_of
 from exportd.api.problems import Refusal, responses
 from exportd.api.schemas.destination import (
     DestinationCheck,
@@ -40,7 +39,6 @@ from exportd.api.schemas.destination import (
     listed_destination,
 )
 from exportd.api.schemas.operations import Done, PauseAnswer, VerificationAnswer, shown_pause, shown_verification
-from exportd.api.transport.request_reader import StrictRoute
 from exportd.consumer.verifier import DestinationVerification, VerificationState
 from exportd.destinations.record import DestinationRecord
 from exportd.destinations.table import DestinationOrder

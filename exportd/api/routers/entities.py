@@ -4,12 +4,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path
 
-from exportd.api.dependencies import Administering, Host, Looking, Operating, Status, Viewing
+from exportd.api.dependencies import Administering, Host, Looking, Operating, Status, StrictRoute, Viewing
 from exportd.api.pagination import known_entity
 from exportd.api.problems import Refusal, responses
 from exportd.api.schemas.entity import EntityDocument, EntityList, entity_documents
 from exportd.api.schemas.operations import CaptureList, CaptureRemoval, CaptureRequest, capture_answer, capture_removal
-from exportd.api.transport.request_reader import StrictRoute
 from exportd.capture.installer import install_on_request, uninstall_on_request
 from exportd.model.bounds import MAX_CODE_LENGTH
 from exportd.model.entity import EntityCode

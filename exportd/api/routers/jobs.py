@@ -14,16 +14,12 @@ from exportd.api.collaborators import DestinationCollaborators, JobCollaborators
 from exportd.api.dependencies import (
     Acting,
     Destinations,
-    Ids,
     Jobs,
     Limits,
-    NextToken,
-    OnlyOfCode,
-    OnlyOrganization,
     PageSigner,
-    PageSize,
     Reading,
     Schedules,
+    StrictRoute,
     Tenant,
     Viewing,
     Writing,
@@ -34,7 +30,12 @@ from exportd.api.job_watcher import EventStream
 from exportd.api.pagination import (
     DEFAULT_PAGE_SIZE,
     IdInPath,
+    Ids,
+    NextToken,
+    OnlyOfCode,
+    OnlyOrganization,
     Pages,
+    PageSize,
     destination_ids,
     id_in_path,
     instant_in_query,
@@ -60,7 +61,6 @@ from exportd.api.schemas.job import (
 )
 from exportd.api.schemas.operations import CancelledJob, QueuedJob, VerificationAnswer
 from exportd.api.schemas.schedule import AdHocAnswer, AdHocRequest, SchedulePreview, shown_preview
-from exportd.api.transport.request_reader import StrictRoute
 from exportd.catalog.table_rules import no_modified
 from exportd.consumer.loaders.kit import at_destination, statements
 from exportd.destinations.record import DestinationRecord

@@ -6,28 +6,19 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query
 
 from exportd.api.collaborators import ScheduleCollaborators
-from exportd.api.dependencies import (
-    Acting,
+from exportd.api.dependencies import Acting, Now, PageSigner, Reading, Schedules, StrictRoute, Tenant, Viewing, Writing
+from exportd.api.pagination import (
+    DEFAULT_PAGE_SIZE,
     Descending,
+    IdInPath,
     Ids,
     LargePageSize,
     NextToken,
-    Now,
     OnlyOfCode,
     OnlyOrganization,
-    PageSigner,
-    PageSize,
-    Reading,
-    Schedules,
-    Search,
-    Tenant,
-    Viewing,
-    Writing,
-)
-from exportd.api.pagination import (
-    DEFAULT_PAGE_SIZE,
-    IdInPath,
     Pages,
+    PageSize,
+    Search,
     destination_ids,
     id_in_path,
     instant_in_query,
@@ -66,7 +57,6 @@ from exportd.api.schemas.schedule import (
     shown_position,
     shown_preview,
 )
-from exportd.api.transport.request_reader import StrictRoute
 from exportd.model.bounds import MAX_COUNT, MAX_CRON_LENGTH
 from exportd.model.job import JobId
 from exportd.model.schedule import API_RULE, Rule, ScheduleDeclaration, ScheduleId

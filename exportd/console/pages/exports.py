@@ -6,8 +6,8 @@ from fastapi import APIRouter, Query, Request
 from pydantic import TypeAdapter
 from starlette.responses import Response
 
-from exportd.api.dependencies import NextToken
 from exportd.api.identity.client_table import Role
+from exportd.api.pagination import NextToken
 from exportd.api.problems import Refusal, answered
 from exportd.api.routers.destinations import list_all_destinations
 from exportd.api.routers.jobs import export_now, preview_export

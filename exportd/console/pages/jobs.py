@@ -15,10 +15,9 @@ from fastapi import APIRouter, Path, Query, Request
 from pydantic import Field, TypeAdapter
 from starlette.responses import Response
 
-from exportd.api.dependencies import NextToken
 from exportd.api.identity.access import Identity
 from exportd.api.identity.client_table import Role
-from exportd.api.pagination import IdInPath
+from exportd.api.pagination import IdInPath, NextToken
 from exportd.api.problems import Refusal, answered
 from exportd.api.routers.jobs import (
     cancel_job,

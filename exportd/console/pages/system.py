@@ -12,9 +12,8 @@ from fastapi import APIRouter, Query, Request
 from pydantic import TypeAdapter
 from starlette.responses import Response
 
-from exportd.api.dependencies import NextToken
 from exportd.api.identity.client_table import Role
-from exportd.api.pagination import IdInPath
+from exportd.api.pagination import IdInPath, NextToken
 from exportd.api.problems import Refusal, answered
 from exportd.api.routers.daemon import (
     forget_daemon,
