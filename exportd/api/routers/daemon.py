@@ -93,10 +93,10 @@ async def forget_daemon(caller: Operating, host: Host, daemon_id: IdInPath) -> D
 
 @operators.get("/audit", responses=responses(400, 401, 403))
 async def list_audit(
-    *,
     viewer: Viewing,
     host: Host,
     signer: PageSigner,
+    *,
     organization: OnlyOrganization = None,
     object_id: Annotated[
         str | None,
@@ -146,10 +146,10 @@ async def set_log_level(caller: Administering, host: Host, body: LogLevel) -> Sh
 
 @operators.post("/reload", responses=responses(400, 401, 403))
 async def reload(
-    *,
     caller: Administering,
     host: Host,
     status: Status,
+    *,
     dry_run: Annotated[bool, Query(alias="dryRun", description="Only say what would change.")] = False,
 ) -> ReloadAnswer:
     """Check the configuration file, and put it into effect; jobs that run end as they began.

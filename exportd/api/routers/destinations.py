@@ -117,10 +117,10 @@ async def delete_destination(
 
 @operators.get("/destinations", responses=responses(400, 401, 403))
 async def list_all_destinations(
-    *,
     viewer: Viewing,
     destinations: Destinations,
     signer: PageSigner,
+    *,
     organization: OnlyOrganization = None,
     search: Search = None,
     sort: Annotated[DestinationOrder | None, Query(description="By what; those without it come last.")] = None,

@@ -150,10 +150,10 @@ async def export_now(tenant: Writing, jobs: Jobs, schedules: Schedules, body: Ad
 
 @operators.get("/jobs", responses=responses(400, 401, 403))
 async def list_all_jobs(
-    *,
     viewer: Viewing,
     jobs: Jobs,
     signer: PageSigner,
+    *,
     ids: Ids = None,
     organization: OnlyOrganization = None,
     schedule: OnlyOfCode = None,
@@ -220,11 +220,11 @@ async def read_file(
 
 @operators.get("/jobs/{id}/loader", responses=responses(400, 401, 403, 404, 409))
 async def show_loader(
-    *,
     viewer: Viewing,
     jobs: Jobs,
     destinations: Destinations,
     job_id: IdInPath,
+    *,
     destination: Annotated[
         str,
         Query(min_length=1, max_length=MAX_CODE_LENGTH, description="Of the job, by its code: the files lie there."),

@@ -134,10 +134,10 @@ async def delete_schedule(tenant: Writing, schedules: Schedules, now: Now, sched
 
 @operators.get("/schedules", responses=responses(400, 401, 403))
 async def list_all_schedules(
-    *,
     viewer: Viewing,
     schedules: Schedules,
     signer: PageSigner,
+    *,
     organization: OnlyOrganization = None,
     search: Search = None,
     destination: OnlyOfCode = None,

@@ -48,9 +48,9 @@ async def show_exports(
     viewer, using = visitor.viewer, visitor.using
     filters = {"organization": organization, "search": search, "destination": destination, "paused": paused}
     listed = await list_all_schedules(
-        viewer=viewer,
-        schedules=using.schedules,
-        signer=using.signer,
+        viewer,
+        using.schedules,
+        using.signer,
         organization=organization or None,
         search=search or None,
         destination=destination or None,
@@ -60,9 +60,9 @@ async def show_exports(
         next_token=schedules_after,
     )
     places = await list_all_destinations(
-        viewer=viewer,
-        destinations=using.destinations,
-        signer=using.signer,
+        viewer,
+        using.destinations,
+        using.signer,
         organization=organization or None,
         search=search or None,
         sort=body_of(_DESTINATION_ORDER, destinations_by.removeprefix("-") or None),

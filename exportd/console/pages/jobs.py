@@ -156,9 +156,9 @@ async def list_jobs(
         "until": created_until,
     }
     found = await list_all_jobs(
-        viewer=visitor.viewer,
-        jobs=visitor.using.jobs,
-        signer=visitor.using.signer,
+        visitor.viewer,
+        visitor.using.jobs,
+        visitor.using.signer,
         page_size=size,
         next_token=next_token,
         organization=organization or None,
@@ -256,18 +256,14 @@ async def show_loader_script(
     dialect: DialectName = DialectName.DUCKDB,
 ) -> Response:
     """The statements that load the job into a database, to copy."""
-    job = await show_any_job(visitor.viewer, visitor.using.jobs, job_id)
+    using = visitor.using
+    job = await show_any_job(visitor.viewer, using.jobs, job_id)
     chosen = destination or next(iter(job.destinations), "")
     script, refused = None, NOT_REFUSED
     if chosen:
         try:
             script = await show_loader(
-                viewer=visitor.viewer,
-                jobs=visitor.using.jobs,
-                destinations=visitor.using.destinations,
-                job_id=job_id,
-                destination=chosen,
-                dialect=dialect,
+                visitor.viewer, using.jobs, using.destinations, job_id, destination=chosen, dialect=dialect
             )
         except (Refusal, ExportdError) as error:
             refused = Refused.of(error, *await answered(request, error))
@@ -320,7 +316,7 @@ async def _selection(visitor: Visitor, deed: JobDeed, ids: list[str]) -> Selecti
     known = [found for text in ids if (found := parse_id(text)) is not None]
     texts = [str(parse_id(text) or text) for text in ids]
     jobs = await list_all_jobs(
-        viewer=visitor.viewer, jobs=visitor.using.jobs, signer=visitor.using.signer, ids=known, page_size=MAX_TICKED
+        visitor.viewer, visitor.using.jobs, visitor.using.signer, ids=known, page_size=MAX_TICKED
     )
     return Selection.of(deed, texts, jobs.data)
 

@@ -114,15 +114,9 @@ async def show_schedule(visitor: Visiting, schedule_id: IdInPath) -> Response:
     using = visitor.using
     schedule = await show_any_schedule(visitor.viewer, visitor.using.schedules, schedule_id)
     reached = await show_positions(visitor.viewer, visitor.using.schedules, schedule_id)
-    runs = await list_all_jobs(
-        viewer=visitor.viewer, jobs=using.jobs, signer=using.signer, schedule_id=schedule_id, page_size=_RUNS
-    )
-    deeds = await list_audit(
-        viewer=visitor.viewer, host=using.host, signer=using.signer, object_id=schedule_id, page_size=_DEEDS
-    )
-    capture = await list_audit(
-        viewer=visitor.viewer, host=using.host, signer=using.signer, action="capture ", page_size=_DEEDS
-    )
+    runs = await list_all_jobs(visitor.viewer, using.jobs, using.signer, schedule_id=schedule_id, page_size=_RUNS)
+    deeds = await list_audit(visitor.viewer, using.host, using.signer, object_id=schedule_id, page_size=_DEEDS)
+    capture = await list_audit(visitor.viewer, using.host, using.signer, action="capture ", page_size=_DEEDS)
     return visitor.page(
         "schedule.html",
         schedule=schedule,
@@ -221,9 +215,9 @@ async def choose_run(
     schedule = await show_any_schedule(visitor.viewer, using.schedules, schedule_id)
     first = await show_any_job(visitor.viewer, using.jobs, job) if job else None
     runs = await list_all_jobs(
-        viewer=visitor.viewer,
-        jobs=using.jobs,
-        signer=using.signer,
+        visitor.viewer,
+        using.jobs,
+        using.signer,
         schedule_id=schedule_id,
         status="SUCCEEDED",
         created_start=None if first is None else first.date_created.isoformat(),
