@@ -171,11 +171,9 @@ def person_of_request(request: Request) -> str | None:
 
 
 async def _identity(request: Request) -> Identity:
-    access = (await collaborators(request)).access
-    authorization = request.headers.get("authorization")
-    return await access.authenticator.identify(
-        peer_of_request(request), authorization, person=person_of_request(request)
-    )
+    authenticator = (await collaborators(request)).access.authenticator
+    peer, authorization = peer_of_request(request), request.headers.get("authorization")
+    return await authenticator.identify(peer, authorization, person=person_of_request(request))
 
 
 _caller = Admission(_identity)
@@ -190,19 +188,6 @@ class Tenant:
     actor: str
 
 
-def _tenant(identity: Identity, organization: str, needed: Role) -> Tenant:
-    try:
-        check_organization(organization)
-    except ValueError:
-        allowed = False
-    else:
-        allowed = identity.organization in {None, organization}
-    if not allowed:
-        raise Refusal(403, "The organization in the path is not one that you may see. Check the organization's id.")
-    require_role(identity, needed)
-    return Tenant(OrganizationId(organization), identity.name)
-
-
 def require_role(identity: Identity, needed: Role) -> None:
     """Raises Refusal 403 for a lesser role."""
     if identity.role < needed:
@@ -213,21 +198,22 @@ def require_role(identity: Identity, needed: Role) -> None:
         )
 
 
-def _of_the_machine(identity: Identity, needed: Role) -> Identity:
-    """A user who may see every organization. Raises Refusal 403 for programs, and for a lesser role."""
+def _of_the_machine(identity: Identity) -> Identity:
+    """A user who may see every organization. Raises Refusal 403 for programs."""
     if identity.organization is not None:
         raise Refusal(
             403,
             "This concerns the whole daemon and every organization: it is for users of its own machine, on the Unix"
             " socket.",
         )
-    require_role(identity, needed)
     return identity
 
 
 def _user_with(needed: Role) -> Admission[Identity]:
     async def decide(request: Request) -> Identity:
-        return _of_the_machine(await _caller.of(request), needed)
+        identity = _of_the_machine(await _caller.of(request))
+        require_role(identity, needed)
+        return identity
 
     return Admission(decide)
 
@@ -235,7 +221,7 @@ def _user_with(needed: Role) -> Admission[Identity]:
 async def _handing_out(request: Request) -> Identity:
     identity = await _caller.of(request)
     require_role(identity, Role.ADMIN)
-    return _of_the_machine(identity, Role.ADMIN)
+    return _of_the_machine(identity)
 
 
 def _viewer_with(needed: Role) -> Admission[Viewer]:
@@ -267,15 +253,11 @@ def admit_program(request: Request, using: Collaborators, organization: str) -> 
 
     Raises Refusal 429, and PermanentError QUOTA_BUSY.
     """
-    _within_limit(request, using.limits, organization, using.clock.monotonic())
-    occupy_connection(request, using.limits, organization)
-
-
-def _within_limit(request: Request, limits: RequestLimits, organization: str, now_s: float) -> None:
     if peer_of_request(request) is None:
-        wait_s = limits.organization.wait_s(organization, now_s)
+        wait_s = using.limits.organization.wait_s(organization, using.clock.monotonic())
         if wait_s:
             raise too_many("An organization may make 50 requests a second.", wait_s)
+    occupy_connection(request, using.limits, organization)
 
 
 def occupy_connection(request: Request, limits: RequestLimits, organization: str) -> None:
@@ -315,10 +297,16 @@ class _TenantAdmission(Admission[Tenant]):
         return await self.of(request)
 
     async def _tenant(self, request: Request) -> Tenant:
-        using = await collaborators(request)
-        tenant = _tenant(await _caller.of(request), request.path_params["orgId"], self._needed)
-        admit_program(request, using, tenant.organization)
-        return tenant
+        identity, organization = await _caller.of(request), request.path_params["orgId"]
+        try:
+            allowed = identity.sees(check_organization(organization))
+        except ValueError:
+            allowed = False
+        if not allowed:
+            raise Refusal(403, "The organization in the path is not one that you may see. Check the organization's id.")
+        require_role(identity, self._needed)
+        admit_program(request, await collaborators(request), organization)
+        return Tenant(OrganizationId(organization), identity.name)
 
 
 Reading = Annotated[Tenant, Depends(_TenantAdmission(Role.READER))]
