@@ -26,6 +26,7 @@ from exportd.api.pagination import IdInPath, NextToken, OnlyOrganization, Pages,
 from exportd.api.problems import Refusal, responses
 from exportd.api.schemas.fields import parse_id
 from exportd.api.schemas.operations import (
+    AuditEntry,
     AuditPage,
     Done,
     LogLevel,
@@ -33,7 +34,6 @@ from exportd.api.schemas.operations import (
     PauseAnswer,
     ReloadAnswer,
     ShownLogLevel,
-    audit_entry,
     shown_pause,
 )
 from exportd.api.schemas.status import DaemonStatus, shown_status
@@ -127,7 +127,7 @@ async def list_audit(
         organization=owner, object_id=wanted, action=action, before=paging.number(next_token), limit=page_size + 1
     )
     page, token = paging.cut(found, page_size, lambda row: row.number)
-    return AuditPage(data=[audit_entry(row) for row in page], next_token=token)
+    return AuditPage(data=[AuditEntry.of(row) for row in page], next_token=token)
 
 
 @operators.get("/log-level", responses=responses(401, 403))

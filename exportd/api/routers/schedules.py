@@ -50,11 +50,11 @@ from exportd.api.schemas.schedule import (
     SchedulePage,
     SchedulePreview,
     ScheduleUpdate,
+    ShownPosition,
     listed_schedule,
     rule_check,
     schedule_details,
     schedule_document,
-    shown_position,
     shown_preview,
 )
 from exportd.model.bounds import MAX_COUNT, MAX_CRON_LENGTH
@@ -244,7 +244,7 @@ async def show_positions(viewer: Viewing, schedules: Schedules, schedule_id: IdI
     """How far a schedule has come with each entity: which run it stands at, and when that read it."""
     wanted = ScheduleId(id_in_path(schedule_id, "schedule"))
     await schedules.operator.get(wanted, organization=viewer.organization)
-    return PositionList(data=[shown_position(position) for position in await schedules.operator.positions(wanted)])
+    return PositionList(data=[ShownPosition.of(position) for position in await schedules.operator.positions(wanted)])
 
 
 @operators.post("/schedules/{id}/run", responses=responses(401, 403, 404, 409))

@@ -1,11 +1,12 @@
 """Jobs, and the links to their files. Pure."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from exportd.api.schemas.fields import Answer, ExactMoment, Moment
-from exportd.jobs.job_record import AttemptRecord, JobRecord, for_organization
+from exportd.jobs.job_record import JobRecord, for_organization
 from exportd.jobs.requests import FoundJob, JobSummary
 from exportd.model.extraction import Mode
 from exportd.model.job import EntityProgress, JobState, Stall
@@ -275,15 +276,8 @@ def job_details(record: JobRecord, retention: timedelta, *, shows_hosts: bool = 
             for part in record.parts
         ],
         delivered_to=[delivery.destination for delivery in record.deliveries],
-        deliveries=[
-            ShownDelivery(
-                destination=delivery.destination,
-                published_at=delivery.published_at,
-                manifest_sha256=delivery.manifest_sha256,
-            )
-            for delivery in record.deliveries
-        ],
-        attempts=[_attempt(attempt) for attempt in record.attempts],
+        deliveries=[ShownDelivery.of(delivery) for delivery in record.deliveries],
+        attempts=[ShownAttempt.of(attempt) for attempt in record.attempts],
     )
 
 
@@ -301,17 +295,6 @@ def shown_stalls(stalls: Iterable[Stall]) -> list[ShownStall]:
     ]
 
 
-def _attempt(attempt: AttemptRecord) -> ShownAttempt:
-    return ShownAttempt(
-        number=attempt.number,
-        holder=attempt.holder,
-        started_at=attempt.started_at,
-        ended_at=attempt.ended_at,
-        reason=attempt.reason,
-        message=attempt.message,
-    )
-
-
 def _entities(record: JobRecord) -> dict[str, JobEntity]:
     read: dict[str, Mapping[str, Any]] = {
         entity["entity"]: entity for entity in (record.extraction or {}).get("entities", ())
@@ -323,13 +306,7 @@ def _entities(record: JobRecord) -> dict[str, JobEntity]:
             mode=extracted.get("mode"),
             reason=extracted.get("full_reason"),
             window=_window(record, extracted) if extracted else None,
-            rows=figures.rows,
-            deleted_rows=figures.deleted_rows,
-            content_bytes=figures.content_bytes,
-            size_bytes=figures.size_bytes,
-            files=figures.files,
-            oversized_parts=figures.oversized_parts,
-            done=figures.done,
+            **asdict(figures),
         )
     return found
 
