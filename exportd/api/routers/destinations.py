@@ -188,16 +188,14 @@ async def resume_destination(actor: Acting, destinations: Destinations, destinat
 @operators.get("/destinations/{id}/grants", responses=responses(400, 401, 403, 404))
 async def show_grants(viewer: Viewing, destinations: Destinations, destination_id: IdInPath) -> GrantList:
     """What its owner has to grant: policies or commands for exactly this destination, ready to paste."""
-    record = await destinations.table.get(viewer.organization, id_in_path(destination_id, "destination"))
-    _require_no_directory(viewer, record)
+    record = await _looked_after(viewer, destinations, destination_id)
     return grant_list(await destinations.checker.grants(record))
 
 
 @operators.post("/destinations/{id}/check", responses=responses(400, 401, 403, 404))
 async def check_destination(actor: Acting, destinations: Destinations, destination_id: IdInPath) -> DestinationCheck:
     """Write, look at, read and remove a probe, as this daemon: what is there, what is missing, what to grant."""
-    wanted = id_in_path(destination_id, "destination")
-    _require_no_directory(actor, await destinations.table.get(actor.organization, wanted))
+    wanted = (await _looked_after(actor, destinations, destination_id)).id
     record = await destinations.table.note_check(actor.organization, wanted, actor=actor.name)
     result, grants = await destinations.checker.check(record)
     return destination_check(record.declaration, result, grants)
@@ -208,8 +206,7 @@ async def verify_destination(actor: Acting, destinations: Destinations, destinat
     """Read everything that was delivered there, and compare it with the manifests, beside the exports. The answer comes
     at once; ``GET`` says how it goes. One that runs already is the answer. 503 while this daemon verifies another.
     """
-    wanted = id_in_path(destination_id, "destination")
-    _require_no_directory(actor, await destinations.table.get(actor.organization, wanted))
+    wanted = (await _looked_after(actor, destinations, destination_id)).id
     if (already := destinations.verifier.running(wanted)) is not None:
         return shown_verification(already)
     record = await destinations.table.note_check(
@@ -227,8 +224,7 @@ async def show_verification(
     viewer: Viewing, destinations: Destinations, destination_id: IdInPath
 ) -> VerificationAnswer:
     """The newest verification of the destination by this daemon, as far as it is. 404 when it knows of none."""
-    wanted = id_in_path(destination_id, "destination")
-    _require_no_directory(viewer, await destinations.table.get(viewer.organization, wanted))
+    wanted = (await _looked_after(viewer, destinations, destination_id)).id
     return _verification(destinations.verifier.newest(wanted))
 
 
@@ -237,8 +233,7 @@ async def cancel_verification(
     actor: Acting, destinations: Destinations, destination_id: IdInPath
 ) -> VerificationAnswer:
     """End it, if it runs."""
-    wanted = id_in_path(destination_id, "destination")
-    _require_no_directory(actor, await destinations.table.get(actor.organization, wanted))
+    wanted = (await _looked_after(actor, destinations, destination_id)).id
     newest = destinations.verifier.newest(wanted)
     if newest is not None and newest.state is VerificationState.RUNNING:
         await destinations.table.note_check(
@@ -255,6 +250,9 @@ def _verification(found: DestinationVerification | None) -> VerificationAnswer:
     return shown_verification(found)
 
 
-def _require_no_directory(viewer: Viewer, record: DestinationRecord) -> None:
+async def _looked_after(viewer: Viewer, destinations: Destinations, text: str) -> DestinationRecord:
+    """The destination of an id, for those who look after it. Raises Refusal 403 for a directory of the machine."""
+    record = await destinations.table.get(viewer.organization, id_in_path(text, "destination"))
     if not viewer.sees_machine and record.declaration.settings["type"] == "DIRECTORY":
         raise Refusal(403, "This destination is a directory of the machine: its operators look after it.")
+    return record

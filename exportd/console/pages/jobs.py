@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -105,25 +105,6 @@ class Selection:
     def scheduled(self) -> int:
         """Jobs that have a schedule."""
         return sum(job.schedule_id is not None for job in self.jobs)
-
-
-@dataclass(frozen=True, slots=True)
-class _Totals:
-    """All entities of a job together."""
-
-    rows: int
-    deleted_rows: int
-    files: int
-    size_bytes: int
-    done: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Rates:
-    """What a job does in a second, since its start."""
-
-    rows: int
-    size_bytes: int
 
 
 _Wanted = Annotated[str, Query(max_length=MAX_CODE_LENGTH)]
@@ -343,20 +324,13 @@ def _laid_out(document: bytes) -> str:
     return document[:_MAX_SHOWN_BYTES].decode("utf-8", errors="replace")
 
 
-def _totals(entities: Iterable[JobEntity]) -> _Totals:
-    found = list(entities)
-    return _Totals(
-        rows=sum(entity.rows for entity in found),
-        deleted_rows=sum(entity.deleted_rows for entity in found),
-        files=sum(entity.files for entity in found),
-        size_bytes=sum(entity.size_bytes for entity in found),
-        done=sum(entity.done for entity in found),
-    )
+def _totals(entities: Collection[JobEntity]) -> Mapping[str, int]:
+    """Of all entities of a job together, by the names of an entity's figures; ``done``: how many were read."""
+    names = ("rows", "deleted_rows", "files", "size_bytes", "done")
+    return {name: sum(getattr(entity, name) for entity in entities) for name in names}
 
 
-def _rates(job: JobDetails, totals: _Totals, now: datetime) -> _Rates | None:
-    """On average; None for a job that has not run for a second."""
+def _rates(job: JobDetails, totals: Mapping[str, int], now: datetime) -> Mapping[str, int] | None:
+    """What it does in a second since its start, on average; None for a job that has not run for a second."""
     seconds = ((job.sealed_at or now) - job.started_at).total_seconds() if job.started_at else 0.0
-    if seconds < 1:
-        return None
-    return _Rates(round(totals.rows / seconds), round(totals.size_bytes / seconds))
+    return {name: round(totals[name] / seconds) for name in ("rows", "size_bytes")} if seconds >= 1 else None
