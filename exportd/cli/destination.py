@@ -5,6 +5,7 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -24,8 +25,8 @@ from exportd.cli.output import (
     print_fields,
     print_json,
     print_line,
+    print_list,
     print_script,
-    print_table,
 )
 from exportd.cli.socket_client import Document, SocketClient
 from exportd.destinations import finding
@@ -176,23 +177,17 @@ def list_destinations(*, json: AsJson = False, at: DaemonAddress = _DAEMON) -> N
 
         return await read_destinations(config)
 
-    destinations = at.ask_or_read(_all, read)
-    if json:
-        print_json(destinations)
-        return
-    print_table(
-        ["ORGANIZATION", "CODE", "TYPE", "PLACE", "ORIGIN", "STATE"],
-        [
-            (
-                destination["organization"],
-                destination["code"],
-                destination["destinationType"],
-                destination["place"],
-                destination["origin"],
-                pause_words(destination.get("paused")),
-            )
-            for destination in destinations
-        ],
+    print_list(
+        at.ask_or_read(_all, read),
+        {
+            "ORGANIZATION": itemgetter("organization"),
+            "CODE": itemgetter("code"),
+            "TYPE": itemgetter("destinationType"),
+            "PLACE": itemgetter("place"),
+            "ORIGIN": itemgetter("origin"),
+            "STATE": lambda destination: pause_words(destination.get("paused")),
+        },
+        as_json=json,
     )
 
 

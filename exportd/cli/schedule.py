@@ -5,6 +5,7 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from operator import itemgetter
 from pathlib import Path
 from typing import Annotated
 from uuid import UUID
@@ -27,6 +28,7 @@ from exportd.cli.output import (
     print_error,
     print_json,
     print_line,
+    print_list,
     print_table,
 )
 from exportd.cli.schedule_editing import CodeArgument, print_schedule
@@ -46,26 +48,20 @@ _HERE = OrganizationAddress()
 @app.command(name="list")
 def list_schedules(*, json: AsJson = False, at: DaemonAddress = _DAEMON) -> None:
     """List schedules with their last and next due times."""
-    schedules = at.ask_or_read(_all, _read_all)
-    if json:
-        print_json(schedules)
-        return
-    print_table(
-        ["ORGANIZATION", "CODE", "ENTITIES", "FORMAT", "DESTINATIONS", "LAST DUE", "NEXT DUE", "STATE"],
-        [
-            (
-                schedule["organization"],
-                schedule["code"],
-                len(schedule["operationalDataTypes"]),
-                schedule["exportFileFormat"],
-                ", ".join(schedule["destinations"]) or "(download)",
-                instant(schedule.get("lastDueAt")),
-                instant(schedule["nextDueAt"]),
-                pause_words(schedule.get("paused")),
-            )
-            for schedule in schedules
-        ],
+    print_list(
+        at.ask_or_read(_all, _read_all),
+        {
+            "ORGANIZATION": itemgetter("organization"),
+            "CODE": itemgetter("code"),
+            "ENTITIES": lambda schedule: len(schedule["operationalDataTypes"]),
+            "FORMAT": itemgetter("exportFileFormat"),
+            "DESTINATIONS": lambda schedule: ", ".join(schedule["destinations"]) or "(download)",
+            "LAST DUE": lambda schedule: instant(schedule.get("lastDueAt")),
+            "NEXT DUE": lambda schedule: instant(schedule["nextDueAt"]),
+            "STATE": lambda schedule: pause_words(schedule.get("paused")),
+        },
         numbers=["ENTITIES"],
+        as_json=json,
     )
 
 
