@@ -3,7 +3,7 @@
 ``list``, ``run`` and ``next`` work without a daemon too.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from operator import itemgetter
 from pathlib import Path
@@ -13,12 +13,7 @@ from uuid import UUID
 from cyclopts import App, Parameter, validators
 
 from exportd.cli import completion, schedule_editing
-from exportd.cli.daemon_client import (
-    DaemonAddress,
-    OrganizationAddress,
-    OrganizationOption,
-    pages,
-)
+from exportd.cli.daemon_client import DaemonAddress, OrganizationAddress, OrganizationOption, one_of, pages
 from exportd.cli.output import (
     AsJson,
     instant,
@@ -33,8 +28,6 @@ from exportd.cli.output import (
 )
 from exportd.cli.schedule_editing import CodeArgument, print_schedule
 from exportd.cli.socket_client import Document, SocketClient
-from exportd.model.errors import PermanentError, SettingsError
-from exportd.model.reason import Reason
 from exportd.model.schedule import API_RULE, rule_from
 
 app = App(name="schedule")
@@ -214,17 +207,6 @@ def _sorted(schedules: Iterable[Document]) -> list[Document]:
     return sorted(schedules, key=lambda schedule: (schedule["organization"], schedule["code"]))
 
 
-def _named(schedules: Sequence[Document], code: str, organization: str | None) -> Document:
-    """The one schedule of this code. Raises SettingsError when several organizations have one."""
-    found = [schedule for schedule in schedules if schedule["code"] == code]
-    if organization is not None:
-        found = [schedule for schedule in found if schedule["organization"] == organization]
-    if len(found) > 1:
-        owners = ", ".join(schedule["organization"] for schedule in found)
-        raise SettingsError.of(f"several organizations have a schedule {code} ({owners}): say --organization")
-    if not found:
-        whose = f" of the organization {organization}" if organization is not None else ""
-        raise PermanentError(
-            f"There is no schedule {code}{whose}. `exportd schedule list` shows them.", reason=Reason.NOT_FOUND
-        )
-    return found[0]
+def _named(schedules: Iterable[Document], code: str, organization: str | None) -> Document:
+    called_so = (schedule for schedule in schedules if schedule["code"] == code)
+    return one_of("schedules", code, called_so, itemgetter("organization"), organization)
