@@ -231,8 +231,7 @@ async def _check(code: str, organization: str | None, as_json: bool, config: Con
 
 
 def _all(client: SocketClient) -> list[Document]:
-    found = pages(client, "/v1/destinations")
-    return sorted(found, key=lambda destination: (destination["organization"], destination["code"]))
+    return sorted(pages(client, "/v1/destinations"), key=itemgetter("organization", "code"))
 
 
 def _given(body: dict[str, Any]) -> dict[str, Any]:

@@ -36,6 +36,8 @@ app.command(schedule_editing.edit)
 
 _DAEMON = DaemonAddress()
 _HERE = OrganizationAddress()
+_PLACE = itemgetter("organization", "code")
+"""Of a schedule in lists."""
 
 
 @app.command(name="list")
@@ -194,17 +196,13 @@ def show_next(
 
 
 def _all(client: SocketClient, organization: str | None = None) -> list[Document]:
-    return _sorted(pages(client, "/v1/schedules", organization=organization))
+    return sorted(pages(client, "/v1/schedules", organization=organization), key=_PLACE)
 
 
 async def _read_all(config: Path) -> list[Document]:
     from exportd.cli.without_daemon import read_schedules
 
-    return _sorted(await read_schedules(config))
-
-
-def _sorted(schedules: Iterable[Document]) -> list[Document]:
-    return sorted(schedules, key=lambda schedule: (schedule["organization"], schedule["code"]))
+    return sorted(await read_schedules(config), key=_PLACE)
 
 
 def _named(schedules: Iterable[Document], code: str, organization: str | None) -> Document:
