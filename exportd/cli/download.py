@@ -1,8 +1,5 @@
 """``exportd download``: a finished job's files, copied into a directory and compared with their checksums.
 
-The directory gets the layout of a destination: what is downloaded into it later overwrites nothing, and ``exportd
-verify`` and ``exportd replay`` take it as one.
-
 They come from the daemon that ran the job; where no daemon runs, from the spool on this host.
 """
 

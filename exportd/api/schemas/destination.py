@@ -289,7 +289,7 @@ def destination_check(
 
 
 def grant_list(grants: Sequence[Grant]) -> GrantList:
-    return GrantList(data=[ShownGrant(title=grant.title, text=grant.text) for grant in grants])
+    return GrantList(data=[ShownGrant.of(grant) for grant in grants])
 
 
 def listed_destination(record: DestinationRecord) -> ListedDestination:

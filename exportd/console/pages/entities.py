@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path, Query
 from starlette.responses import Response
 
-from exportd.api.routers.overview import list_entities, show_entity
+from exportd.api.routers.entities import list_entities, show_entity
 from exportd.api.schemas.entity import EntityDocument, record_schema
 from exportd.console.diagram import around, mermaid, of_all
 from exportd.console.rendering import HEADERS

@@ -6,16 +6,10 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import RedirectResponse, Response
 
 from exportd.api.dependencies import Access, Caller, peer_of_request, person_of_request, too_many
-from exportd.api.identity.authenticator import client_id_of
+from exportd.api.identity.access import client_id_of
 from exportd.api.problems import Refusal
 from exportd.console.forms import Form
-from exportd.console.sessions import (
-    FORWARDER_HEADER,
-    MAX_TRIES_OF_A_KEY,
-    MAX_TRIES_OF_AN_ADDRESS,
-    Owner,
-    Program,
-)
+from exportd.console.sessions import FORWARDER_HEADER, MAX_TRIES_OF_A_KEY, MAX_TRIES_OF_AN_ADDRESS, Owner, Program
 from exportd.console.visitor import (
     PageRoute,
     Visiting,

@@ -7,7 +7,7 @@ import m3ter
 import pytest
 from m3ter import M3ter
 
-from exportd.api.identity.access import Role
+from exportd.api.identity.client_table import Role
 from exportd.destinations.checker import MAX_CHECKS
 from exportd.destinations.record import DestinationDeclaration
 from exportd.destinations.table import DestinationTable

@@ -13,7 +13,8 @@ import anyio
 import httpx
 import pytest
 
-from exportd.api.identity.access import Access, Identity, Role
+from exportd.api.identity.access import Access, Identity
+from exportd.api.identity.client_table import Role
 from exportd.api.job_watcher import MAX_LISTENERS
 from exportd.jobs.job_table import JobTable
 from exportd.model.entity import EntityCode, OrganizationId

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from exportd.api.identity.access import Role
+from exportd.api.identity.client_table import Role
 from exportd.api.schemas.entity import EntityStanding
 from exportd.database.connector import Connection
 from exportd.destinations.record import DestinationDeclaration

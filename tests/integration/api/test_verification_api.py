@@ -10,7 +10,7 @@ from uuid import UUID
 import anyio
 import pytest
 
-from exportd.api.identity.access import Role
+from exportd.api.identity.client_table import Role
 from exportd.consumer import verifier
 from exportd.consumer.inventory_reader import ReadLimits
 from exportd.consumer.verifier import MAX_KEPT, DeliveryVerifier
