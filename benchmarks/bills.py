@@ -10,9 +10,9 @@ import anyio
 from benchmarks.server import connection_to
 from exportd.capture.installer import CaptureInstaller, capture_is_intact
 from exportd.catalog import document
-from exportd.database.connector import Connector
+from exportd.database.connector import Connection, Connector
 from exportd.database.migrator import migrate
-from exportd.demo.generator import create_tables, fill_bills, organization_ids
+from exportd.demo.generator import create_tables, insert, organization_ids
 from exportd.extraction.snapshot_opener import SnapshotOpener
 from exportd.model.entity import Entity, EntityCode, OrganizationId
 from exportd.model.job import Job, JobId
@@ -22,6 +22,7 @@ from exportd.postgres.postgres_server import PostgresServer
 CATALOG: Final = Path(__file__).parents[1] / "config" / "entities.toml"
 BILLS: Final = EntityCode("BILLS")
 ORGANIZATION: Final[OrganizationId] = organization_ids(1)[0]
+_BILLS_PER_ACCOUNT = 24
 
 
 def bills() -> Entity:
@@ -41,6 +42,18 @@ def job_of_bills(file_format: ExportFormat) -> Job:
         file_format,
         destinations=(),
     )
+
+
+async def fill_bills(connection: Connection, *, rows: int, organizations: int = 1) -> dict[EntityCode, int]:
+    """Add so many bills to the demo's tables, and the accounts that they need (one for every 24).
+
+    The tables may hold what the demo's ``fill`` made.
+    """
+    plan = {}
+    for place, organization in enumerate(organization_ids(organizations)):
+        count = rows // organizations + (place < rows % organizations)
+        plan[organization] = {EntityCode("ACCOUNTS"): count // _BILLS_PER_ACCOUNT + 1, BILLS: count}
+    return await insert(connection, plan, seed="bills-1")
 
 
 async def create_bills(server: PostgresServer, *, rows: int) -> str:

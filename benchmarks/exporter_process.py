@@ -13,8 +13,8 @@ import anyio
 from anyio.abc import Process
 from anyio.streams.buffered import BufferedByteReceiveStream
 
+from exportd.model.errors import FullReason
 from exportd.model.extraction import Mode
-from exportd.model.reason import FullReason
 from exportd.model.schedule import ExportFormat
 
 _MAX_ANSWER_BYTES = 65_536

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.bills import BILLS
+from benchmarks.bills import BILLS, fill_bills
 from benchmarks.daemon_process import daemon_process
 from benchmarks.draining import drained
 from benchmarks.many_schedules import configured
@@ -17,7 +17,7 @@ from benchmarks.server import benchmark_server, connection_to
 from benchmarks.server_cpu import server_cpu_s
 from exportd.database.connector import Connector
 from exportd.database.migrator import migrate
-from exportd.demo.generator import create_tables, fill_bills, organization_ids
+from exportd.demo.generator import create_tables, organization_ids
 from exportd.model.schedule import DestinationCode, ExportFormat, Interval, ScheduleDeclaration, Unit
 from exportd.postgres.postgres_server import PostgresServer
 from exportd.schedules.firing_table import ScheduleTable

@@ -21,8 +21,8 @@ from exportd.jobs.history_pruner import HistoryKind, HistoryPruner
 from exportd.jobs.job_table import JobTable
 from exportd.model.clock import SystemClock
 from exportd.model.entity import OrganizationId
+from exportd.model.errors import Reason
 from exportd.model.job import JobId
-from exportd.model.reason import Reason
 from exportd.postgres.postgres_server import PostgresServer
 from exportd.schedules.firing_table import ScheduleTable
 from exportd.schedules.ticker import Ticker

@@ -11,7 +11,8 @@ import asyncpg
 
 from benchmarks.measurement import Options
 from exportd.database.connector import Connection
-from exportd.postgres.postgres_server import PostgresServer, find_binaries
+from exportd.postgres.binaries import find_binaries
+from exportd.postgres.postgres_server import PostgresServer
 
 _SETTINGS = {
     # fsync and synchronous_commit stay on: capture's price is paid at commit.

@@ -14,14 +14,14 @@ from uuid import UUID
 
 import anyio
 
-from benchmarks.bills import BILLS, CATALOG
+from benchmarks.bills import BILLS, CATALOG, fill_bills
 from benchmarks.daemon_process import daemon_process
 from benchmarks.measurement import Measurement, Options, Say, spread
 from benchmarks.server import benchmark_server, connection_to
 from exportd.catalog import document
 from exportd.database.connector import Connection, Connector
 from exportd.database.migrator import migrate
-from exportd.demo.generator import create_tables, fill, fill_bills, organization_ids
+from exportd.demo.generator import create_tables, fill, organization_ids
 from exportd.jobs.requests import OwnedJobTable
 from exportd.model.schedule import ExportFormat
 from exportd.postgres.postgres_server import PostgresServer

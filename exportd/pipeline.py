@@ -21,10 +21,9 @@ from exportd.jobs.job_table import JobTable
 from exportd.manifest.build import History, build_manifest
 from exportd.manifest.document import Predecessor, sha256_of
 from exportd.model.entity import EntityCode
-from exportd.model.errors import InvariantError
+from exportd.model.errors import FullReason, InvariantError
 from exportd.model.extraction import Extraction
 from exportd.model.job import Job, JobPhase, JobProgress, JobState, Lease, Part
-from exportd.model.reason import FullReason
 from exportd.model.start import Start
 from exportd.spool.spool import Spool
 from exportd.stores.layout import Layout, key_of_file

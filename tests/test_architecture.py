@@ -69,9 +69,6 @@ WORLDLY = {
 }
 """Modules that touch the world although their names do not say so, each with its reason."""
 
-PURE_THOUGH_NAMED = {"catalog/live_table"}
-"""What a table is, not the way to one."""
-
 CONTRACTS = {"exportd.model.clock", "exportd.stores.store"}
 """Worldly modules whose types a pure one may name."""
 
@@ -91,7 +88,6 @@ COMMENTING = {
 """The modules that may have the two hyphens that begin a comment."""
 
 OTHER_SYNTAX = {
-    "catalog/drafter": "writes TOML",
     "consumer/json_cells": "reads JSON and writes CSV",
     "catalog/names": "writes names as the catalog file has them",
     "settings/document": "writes TOML keys",
@@ -132,8 +128,7 @@ class Module:
     @property
     def is_pure(self) -> bool:
         name = self.path.rpartition("/")[2]
-        does_something = DOER.fullmatch(name) and self.path not in PURE_THOUGH_NAMED
-        return self.unit in PURE_PACKAGES and not does_something and self.path not in WORLDLY
+        return self.unit in PURE_PACKAGES and not DOER.fullmatch(name) and self.path not in WORLDLY
 
 
 MODULES = [
@@ -319,7 +314,7 @@ DRAWING = {
     "cli/output": "is the way to the terminal",
     "cli/progress": "shows a line that changes and a bar, through output.on_terminal",
     "cli/schedule_questions": "asks a person, through output.on_terminal",
-    "demo/screen": "shows the demo's own words and figures",
+    "demo/stage": "shows the demo's own words and figures",
 }
 """The modules that use rich, whose strings are markup unless they are said not to be."""
 

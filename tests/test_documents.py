@@ -13,7 +13,7 @@ from exportd.cli.main import app
 from exportd.cli.output import Exit
 from exportd.console.rendering import WHAT_TO_DO
 from exportd.jobs import states
-from exportd.model.reason import FullReason, Reason
+from exportd.model.errors import FullReason, Reason
 from tests.test_architecture import LAYERS
 from tests.tools.draw_run import draw
 from tests.tools.write_documents import GENERATED

@@ -203,12 +203,16 @@ def test_a_journey_is_counted_by_the_files_that_do_something() -> None:
     calls = {
         "jobs/queue.py": {"Queue.__init__", "Queue.take"},
         "jobs/built.py": {"Built.__init__"},
-        "jobs/clock.py": {"tick"},
+        "daemon/garbage.py": {"adapt"},
+        "daemon/reloader.py": {"Reloader.reload"},
         "model/job.py": {"Job.ended"},
         "pipeline.py": {"Pipeline.run"},
     }
-    idle = {"jobs/clock.py": {"tick"}, "jobs/queue.py": {"Queue.wait"}}
-    assert on_path(calls, idle) == {"jobs/queue.py": {"Queue.take"}, "pipeline.py": {"Pipeline.run"}}
+    assert on_path(calls) == {
+        "jobs/queue.py": {"Queue.take"},
+        "daemon/reloader.py": {"Reloader.reload"},
+        "pipeline.py": {"Pipeline.run"},
+    }
 
 
 def test_the_files_that_name_a_limit_are_found() -> None:

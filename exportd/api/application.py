@@ -5,7 +5,7 @@ own schema, which is what refuses it. What goes out was bounded when it came in,
 configuration or rows that are: here it gets the bound within which a client may rely on it.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from threading import Lock
 from typing import Any
 
@@ -17,8 +17,9 @@ from starlette.types import ASGIApp
 
 from exportd import __version__
 from exportd.api.collaborators import Collaborators
+from exportd.api.identity.access import Authenticator
 from exportd.api.problems import install_handlers
-from exportd.api.routers import destinations, host, jobs, operations, overview, schedules, status, tokens
+from exportd.api.routers import ROUTERS
 from exportd.api.schemas.fields import ErrorAnswer
 from exportd.api.transport.client_limits import RateLimit
 from exportd.api.transport.gate import REFUSALS_A_SECOND, Gate
@@ -65,8 +66,8 @@ def application(using: Collaborators) -> FastAPI:
     )
     api.state.collaborators = using
     install_handlers(api)
-    for resource in (schedules, destinations, jobs, tokens, status, overview, operations, host):
-        api.include_router(resource.router)
+    for router in ROUTERS:
+        api.include_router(router)
     return api
 
 
@@ -74,31 +75,25 @@ def guarded(
     api: FastAPI, using: Collaborators, *, hosts: frozenset[str], refusals_a_second: int = REFUSALS_A_SECOND
 ) -> ASGIApp:
     """The application behind its gate. ``hosts`` are the names by which it may be called over TCP."""
-
-    def person_of(peer: Peer | None, headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-        now: Collaborators = api.state.collaborators
-        proxy = now.access.authenticator.proxy
-        return None if proxy is None else proxy.person(peer, headers)
-
-    limit = RateLimit(20_000, 300.0)
     return Gate(
         api,
         hosts=hosts,
-        address_limit=limit,
+        address_limit=RateLimit(20_000, 300.0),
         clock=using.clock,
         refusals_a_second=refusals_a_second,
-        person_of=person_of,
+        person_of=lambda peer, headers: _authenticator(api).person(peer, headers),
     )
 
 
 def administrators(api: FastAPI) -> Callable[[Peer], bool]:
     """Who is an administrator of this machine's daemon, by the collaborators that the application has at the time."""
+    return lambda peer: _authenticator(api).is_administrator(peer)
 
-    def decide(peer: Peer) -> bool:
-        using: Collaborators = api.state.collaborators
-        return using.access.authenticator.is_administrator(peer)
 
-    return decide
+def _authenticator(api: FastAPI) -> Authenticator:
+    """The one at this moment: a reload replaces it."""
+    using: Collaborators = api.state.collaborators
+    return using.access.authenticator
 
 
 def completed_document(document: dict[str, Any]) -> dict[str, Any]:

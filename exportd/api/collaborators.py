@@ -7,7 +7,7 @@ from typing import Protocol
 
 from exportd.api.downloads import SpoolDownloads
 from exportd.api.exposition import Exposition
-from exportd.api.identity.authenticator import Authenticator
+from exportd.api.identity.access import Authenticator
 from exportd.api.identity.client_table import ClientTable
 from exportd.api.identity.signing import Signer
 from exportd.api.job_watcher import JobWatcher

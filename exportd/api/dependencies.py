@@ -3,18 +3,26 @@
 An operation names what it needs by the type of its parameters: ``Reading`` or ``Writing`` is an organization and who
 acts for it, ``Viewing`` who sees one organization or every one, ``Looking``, ``Operating`` or ``Administering`` a user
 of this machine, ``Schedules``, ``Jobs``, … what the operations of that resource work with.
+
+Nothing of a body is read before it is decided who may make the request: a stranger's is refused by its head alone.
+Then it is read strictly: anything but good JSON is refused before it reaches a schema. It is parsed by pydantic's
+reader, which stops at depth 200, refuses lone surrogates and takes numbers of any size; not by Python's, which
+overflows its stack.
 """
 
-from collections.abc import Callable
+import inspect
+import re
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Annotated
-from uuid import UUID
+from typing import Annotated, Any, Generic, TypeVar, get_args, get_origin
 
-from fastapi import Depends, Path, Query, Request
-from pydantic import Field
+from fastapi import Depends, Path, Request, params
+from fastapi.routing import APIRoute
 from pydantic.json_schema import WithJsonSchema
+from pydantic_core import from_json
+from starlette.responses import Response
 
 from exportd.api.collaborators import (
     AccessCollaborators,
@@ -26,17 +34,15 @@ from exportd.api.collaborators import (
     ScheduleCollaborators,
     StatusCollaborators,
 )
-from exportd.api.identity.access import Identity, Role, Viewer
+from exportd.api.identity.access import Identity, Viewer
+from exportd.api.identity.client_table import Role
 from exportd.api.identity.signing import Signer
 from exportd.api.problems import Refusal
-from exportd.api.schemas.fields import parse_ids
 from exportd.api.transport.gate import ON_ANSWERED, PERSON
-from exportd.api.transport.request_reader import Admission
 from exportd.api.transport.unix_socket import Peer
-from exportd.model.bounds import MAX_CODE_LENGTH, MAX_IDS, MAX_PATH_LENGTH, MAX_TEXT_LENGTH
 from exportd.model.entity import OrganizationId
-from exportd.model.errors import PermanentError
-from exportd.model.reason import Reason
+from exportd.model.errors import PermanentError, Reason
+from exportd.model.foreign_text import MAX_CODE_LENGTH, MAX_DOCUMENT_BYTES
 from exportd.settings.section import check_organization
 
 OrganizationIdInPath = Annotated[
@@ -46,34 +52,74 @@ OrganizationIdInPath = Annotated[
 ]
 """A longer one is no organization that the caller may see."""
 
-NextToken = Annotated[
-    str | None, Query(alias="nextToken", max_length=MAX_TEXT_LENGTH, description="What the page before gave.")
-]
-PageSize = Annotated[int, Query(alias="pageSize", ge=1, le=100)]
-LargePageSize = Annotated[int, Query(alias="pageSize", ge=1, le=200)]
-OnlyOrganization = Annotated[
-    str | None, Query(min_length=1, max_length=MAX_CODE_LENGTH, description="Only those of this organization.")
-]
-_IdTexts = Annotated[
-    Annotated[list[Annotated[str, Field(max_length=MAX_PATH_LENGTH)]], Field(fail_fast=True)],
-    Query(
-        alias="ids",
-        default_factory=list,
-        max_length=MAX_IDS,
-        description=f"Only these: repeated, or separated by commas; {MAX_IDS} at most.",
-    ),
-]
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+"""A NUL in a text of a JSON document, for which Postgres has no place: an escape that is not itself escaped. Looked for
+in the bytes, for walking through a hundred thousand values would hold everything else up.
+"""
+
+Decision = TypeVar("Decision")
 
 
-async def _ids(texts: _IdTexts) -> list[UUID] | None:
-    try:
-        return parse_ids(texts)
-    except ValueError as error:
-        raise Refusal(400, f"ids: {error}. Ask several times.") from error
+class Admission(Generic[Decision]):
+    """A dependency of an operation that lets a request in, by its head alone. Decided once for each request.
+
+    ``decide`` says what the operation is given, and raises Refusal.
+    """
+
+    def __init__(self, decide: Callable[[Request], Awaitable[Decision]]) -> None:
+        self._decide = decide
+
+    async def __call__(self, request: Request) -> Decision:
+        return await self.of(request)
+
+    async def of(self, request: Request) -> Decision:
+        decisions: dict[object, Decision] = request.scope.setdefault("state", {}).setdefault("admissions", {})
+        if self not in decisions:
+            decisions[self] = await self._decide(request)
+        return decisions[self]
 
 
-Ids = Annotated[list[UUID] | None, Depends(_ids)]
-"""The ids of a filter; None when there is none."""
+class StrictRequest(Request):
+    """A request whose ``json`` raises Refusal for what is not JSON."""
+
+    async def json(self) -> Any:
+        body = await self.body()
+        if len(body) > MAX_DOCUMENT_BYTES:
+            raise Refusal(413, f"The body is too large: a JSON document has at most {MAX_DOCUMENT_BYTES} bytes here.")
+        try:
+            document = from_json(body, allow_inf_nan=False)
+        except ValueError as error:
+            raise Refusal(400, f"The body is not JSON that can be read: {error}.") from error
+        if _NUL.search(body):
+            raise Refusal(400, "The body has a NUL character (\\u0000) in a text. Leave it out.")
+        return document
+
+
+class StrictRoute(APIRoute):
+    """An operation that reads its requests so."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+        admissions = _admissions(self.endpoint)
+
+        async def read_strictly(request: Request) -> Response:
+            for admission in admissions:
+                await admission.of(request)
+            if b"%00" in request.scope["query_string"]:
+                raise Refusal(400, "The query has a NUL character (%00) in a parameter. Leave it out.")
+            return await handle(StrictRequest(request.scope, request.receive))
+
+        return read_strictly
+
+
+def _admissions(operation: Callable[..., Any]) -> list[Admission[Any]]:
+    return [
+        mark.dependency
+        for parameter in inspect.signature(operation).parameters.values()
+        if get_origin(parameter.annotation) is Annotated
+        for mark in get_args(parameter.annotation)[1:]
+        if isinstance(mark, params.Depends) and isinstance(mark.dependency, Admission)
+    ]
 
 
 async def collaborators(request: Request) -> Collaborators:
@@ -124,11 +170,9 @@ def person_of_request(request: Request) -> str | None:
 
 
 async def _identity(request: Request) -> Identity:
-    access = (await collaborators(request)).access
-    authorization = request.headers.get("authorization")
-    return await access.authenticator.identify(
-        peer_of_request(request), authorization, person=person_of_request(request)
-    )
+    authenticator = (await collaborators(request)).access.authenticator
+    peer, authorization = peer_of_request(request), request.headers.get("authorization")
+    return await authenticator.identify(peer, authorization, person=person_of_request(request))
 
 
 _caller = Admission(_identity)
@@ -143,19 +187,6 @@ class Tenant:
     actor: str
 
 
-def _tenant(identity: Identity, organization: str, needed: Role) -> Tenant:
-    try:
-        check_organization(organization)
-    except ValueError:
-        allowed = False
-    else:
-        allowed = identity.organization in {None, organization}
-    if not allowed:
-        raise Refusal(403, "The organization in the path is not one that you may see. Check the organization's id.")
-    require_role(identity, needed)
-    return Tenant(OrganizationId(organization), identity.name)
-
-
 def require_role(identity: Identity, needed: Role) -> None:
     """Raises Refusal 403 for a lesser role."""
     if identity.role < needed:
@@ -166,21 +197,22 @@ def require_role(identity: Identity, needed: Role) -> None:
         )
 
 
-def _of_the_machine(identity: Identity, needed: Role) -> Identity:
-    """A user who may see every organization. Raises Refusal 403 for programs, and for a lesser role."""
+def _of_the_machine(identity: Identity) -> Identity:
+    """A user who may see every organization. Raises Refusal 403 for programs."""
     if identity.organization is not None:
         raise Refusal(
             403,
             "This concerns the whole daemon and every organization: it is for users of its own machine, on the Unix"
             " socket.",
         )
-    require_role(identity, needed)
     return identity
 
 
 def _user_with(needed: Role) -> Admission[Identity]:
     async def decide(request: Request) -> Identity:
-        return _of_the_machine(await _caller.of(request), needed)
+        identity = _of_the_machine(await _caller.of(request))
+        require_role(identity, needed)
+        return identity
 
     return Admission(decide)
 
@@ -188,7 +220,7 @@ def _user_with(needed: Role) -> Admission[Identity]:
 async def _handing_out(request: Request) -> Identity:
     identity = await _caller.of(request)
     require_role(identity, Role.ADMIN)
-    return _of_the_machine(identity, Role.ADMIN)
+    return _of_the_machine(identity)
 
 
 def _viewer_with(needed: Role) -> Admission[Viewer]:
@@ -220,15 +252,11 @@ def admit_program(request: Request, using: Collaborators, organization: str) -> 
 
     Raises Refusal 429, and PermanentError QUOTA_BUSY.
     """
-    _within_limit(request, using.limits, organization, using.clock.monotonic())
-    occupy_connection(request, using.limits, organization)
-
-
-def _within_limit(request: Request, limits: RequestLimits, organization: str, now_s: float) -> None:
     if peer_of_request(request) is None:
-        wait_s = limits.organization.wait_s(organization, now_s)
+        wait_s = using.limits.organization.wait_s(organization, using.clock.monotonic())
         if wait_s:
             raise too_many("An organization may make 50 requests a second.", wait_s)
+    occupy_connection(request, using.limits, organization)
 
 
 def occupy_connection(request: Request, limits: RequestLimits, organization: str) -> None:
@@ -268,10 +296,16 @@ class _TenantAdmission(Admission[Tenant]):
         return await self.of(request)
 
     async def _tenant(self, request: Request) -> Tenant:
-        using = await collaborators(request)
-        tenant = _tenant(await _caller.of(request), request.path_params["orgId"], self._needed)
-        admit_program(request, using, tenant.organization)
-        return tenant
+        identity, organization = await _caller.of(request), request.path_params["orgId"]
+        try:
+            allowed = identity.sees(check_organization(organization))
+        except ValueError:
+            allowed = False
+        if not allowed:
+            raise Refusal(403, "The organization in the path is not one that you may see. Check the organization's id.")
+        require_role(identity, self._needed)
+        admit_program(request, await collaborators(request), organization)
+        return Tenant(OrganizationId(organization), identity.name)
 
 
 Reading = Annotated[Tenant, Depends(_TenantAdmission(Role.READER))]

@@ -5,7 +5,6 @@ The address for monitoring has no credentials, so the probes say no more than wh
 
 import ipaddress
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import anyio
@@ -186,46 +185,33 @@ class MetricsReader:
                 connection.transaction(readonly=True),
             ):
                 await connection.execute(f"SET LOCAL statement_timeout = {_TIMEOUT_MS}")
-                freshness = [row async for rows in slices(connection, _SQL["freshness"]) for row in rows]
-                found = _Found(
-                    freshness,
-                    failed=await connection.fetch(_SQL["failed_schedules"]),
-                    jobs=await connection.fetch(_SQL["jobs"]),
-                    logs=await connection.fetch(_SQL["change_logs"], [*self._logs], [*self._logs.values()]),
-                    oldest_rows=await connection.fetch(_SQL["oldest_rows"]),
-                    oldest_transaction_s=await connection.fetchval(_SQL["oldest_transaction"]),
-                )
+                found: dict[str, Sequence[asyncpg.Record]] = {
+                    "freshness": [row async for rows in slices(connection, _SQL["freshness"]) for row in rows],
+                    "change_logs": await connection.fetch(_SQL["change_logs"], [*self._logs], [*self._logs.values()]),
+                }
+                for name in ("failed_schedules", "jobs", "oldest_rows", "oldest_transaction"):
+                    found[name] = await connection.fetch(_SQL[name])
         # With thousands of schedules, this takes a while.
         await anyio.to_thread.run_sync(_fill, metrics, found)
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """The rows of each query."""
-
-    freshness: "Sequence[asyncpg.Record]"
-    failed: "Sequence[asyncpg.Record]"
-    jobs: "Sequence[asyncpg.Record]"
-    logs: "Sequence[asyncpg.Record]"
-    oldest_rows: "Sequence[asyncpg.Record]"
-    oldest_transaction_s: float
-
-
-def _fill(metrics: Metrics, found: _Found) -> None:
+def _fill(metrics: Metrics, found: "Mapping[str, Sequence[asyncpg.Record]]") -> None:
+    """``found`` has the rows of each query."""
     metrics.forget_database()
     metrics.database_up.set(1)
-    for row in found.freshness:
+    for row in found["freshness"]:
         metrics.freshness.labels(row["organization"], row["code"], row["destination"]).set(row["lag_s"])
-    for row in found.failed:
+    for row in found["failed_schedules"]:
         metrics.schedule_failed.labels(row["organization"], row["code"], row["reason"]).set(1)
-    for row in found.jobs:
+    for row in found["jobs"]:
         metrics.jobs.labels("PENDING").set(row["pending"])
         metrics.jobs.labels("RUNNING").set(row["running"])
         metrics.oldest_due.set(row["oldest_due_s"])
-    for row in found.logs:
+    for row in found["change_logs"]:
         metrics.log_rows.labels(row["entity"]).set(row["rows"])
         if row["oldest_window_s"] is not None:
             metrics.oldest_window.labels(row["entity"]).set(row["oldest_window_s"])
-    for row in found.oldest_rows:
+    for row in found["oldest_rows"]:
         metrics.oldest_row.labels(row["kind"]).set(row["age_s"])
-    metrics.oldest_transaction.set(found.oldest_transaction_s)
+    for row in found["oldest_transaction"]:
+        metrics.oldest_transaction.set(row["age_s"])

@@ -11,15 +11,24 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Protocol, TypeVar
 from uuid import UUID
 
-from fastapi import Path
+from fastapi import Depends, Path, Query
+from pydantic import Field
 from pydantic.json_schema import WithJsonSchema
 
 from exportd.api.identity.signing import Signer
 from exportd.api.problems import Refusal
-from exportd.api.schemas.fields import parse_id, parse_instant
+from exportd.api.schemas.fields import parse_id, parse_ids, parse_instant
 from exportd.jobs.requests import Place
-from exportd.model.bounds import MAX_SHOWN_LENGTH, MAX_WORD_LENGTH
 from exportd.model.entity import EntityCode, OrganizationId
+from exportd.model.foreign_text import (
+    MAX_CODE_LENGTH,
+    MAX_IDS,
+    MAX_NAME_LENGTH,
+    MAX_PATH_LENGTH,
+    MAX_SHOWN_LENGTH,
+    MAX_TEXT_LENGTH,
+    MAX_WORD_LENGTH,
+)
 from exportd.settings.section import check_organization
 from exportd.settings.sentences import did_you_mean
 
@@ -43,17 +52,54 @@ IdInPath = Annotated[
 ]
 """A longer one is not found, as any other text that is no id."""
 
+NextToken = Annotated[
+    str | None, Query(alias="nextToken", max_length=MAX_TEXT_LENGTH, description="What the page before gave.")
+]
+PageSize = Annotated[int, Query(alias="pageSize", ge=1, le=100)]
+LargePageSize = Annotated[int, Query(alias="pageSize", ge=1, le=200)]
+OnlyOrganization = Annotated[
+    str | None, Query(min_length=1, max_length=MAX_CODE_LENGTH, description="Only those of this organization.")
+]
+OnlyOfCode = Annotated[
+    str | None, Query(min_length=1, max_length=MAX_CODE_LENGTH, description="Only those of this code.")
+]
+Search = Annotated[
+    str | None,
+    Query(min_length=1, max_length=MAX_NAME_LENGTH, description="A part of the name or the code, in any case."),
+]
+Descending = Annotated[bool, Query(description="With `sort`: from the largest to the smallest.")]
+_IdTexts = Annotated[
+    Annotated[list[Annotated[str, Field(max_length=MAX_PATH_LENGTH)]], Field(fail_fast=True)],
+    Query(
+        alias="ids",
+        default_factory=list,
+        max_length=MAX_IDS,
+        description=f"Only these: repeated, or separated by commas; {MAX_IDS} at most.",
+    ),
+]
+
+
+async def _ids(texts: _IdTexts) -> list[UUID] | None:
+    try:
+        return parse_ids(texts)
+    except ValueError as error:
+        raise Refusal(400, f"ids: {error}. Ask several times.") from error
+
+
+Ids = Annotated[list[UUID] | None, Depends(_ids)]
+"""The ids of a filter; None when there is none."""
+
 T = TypeVar("T")
 
 _PURPOSE = "page"
 
 
 class Pages:
-    """The pages of one list of one organization."""
+    """The pages of one list: of one organization, or, with None, of every one."""
 
-    def __init__(self, signer: Signer, organization: OrganizationId, collection: str) -> None:
+    def __init__(self, signer: Signer, organization: OrganizationId | None, collection: str) -> None:
         self._signer = signer
-        self._scope = {"organization": organization, "collection": collection}
+        self._scope = {"organization": organization or "", "collection": collection}
 
     def place(self, token: str | None) -> Place | None:
         """Behind which object to go on; None for the first page. Raises Refusal for a token that is not ours."""

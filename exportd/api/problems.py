@@ -17,9 +17,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
-from exportd.model.bounds import MAX_SENTENCE_LENGTH, MAX_SENTENCES
-from exportd.model.errors import ExportdError, TransientError
-from exportd.model.reason import Reason
+from exportd.model.errors import ExportdError, Reason, TransientError
+from exportd.model.foreign_text import MAX_SENTENCE_LENGTH, MAX_SENTENCES
 from exportd.settings.destination_schema import Scheme
 from exportd.settings.sentences import describe
 
@@ -85,29 +84,26 @@ def problem_response(status: int, message: str, headers: Mapping[str, str] | Non
 
 def install_handlers(application: FastAPI) -> None:
     """Make every error of an application one of these answers."""
-    application.add_exception_handler(HTTPException, _refused)
-    application.add_exception_handler(RequestValidationError, _invalid)
-    application.add_exception_handler(ExportdError, _failed)
-    application.add_exception_handler(ClientDisconnect, _vanished)
-    application.add_exception_handler(Exception, _broken)
+    for kind in (HTTPException, RequestValidationError, ExportdError, ClientDisconnect, Exception):
+        application.add_exception_handler(kind, _answer)
 
 
-async def _refused(_request: Request, error: Exception) -> Response:
-    if not isinstance(error, HTTPException):
-        raise error
-    message = error.detail if isinstance(error, Refusal) else _WORDS.get(error.status_code, str(error.detail))
-    return problem_response(error.status_code, message, error.headers)
+async def _answer(_request: Request, error: Exception) -> Response:
+    match error:
+        case HTTPException():
+            message = error.detail if isinstance(error, Refusal) else _WORDS.get(error.status_code, str(error.detail))
+            return problem_response(error.status_code, message, error.headers)
+        case RequestValidationError():
+            return problem_response(400, sentence_of(error.errors()))
+        case ExportdError():
+            return _failure(error)
+        case ClientDisconnect():
+            return problem_response(400, "The connection ended in the middle of the request's body.")
+        case _:
+            return problem_response(500, "exportd has made a mistake here. Its log says more.")
 
 
-async def _invalid(_request: Request, error: Exception) -> Response:
-    if not isinstance(error, RequestValidationError):
-        raise error
-    return problem_response(400, sentence_of(error.errors()))
-
-
-async def _failed(_request: Request, error: Exception) -> Response:
-    if not isinstance(error, ExportdError):
-        raise error
+def _failure(error: ExportdError) -> Response:
     status = _STATUSES.get(error.reason)
     reason = {_REASON_HEADER: error.reason.value}
     if status is not None:
@@ -119,19 +115,9 @@ async def _failed(_request: Request, error: Exception) -> Response:
     return problem_response(500, error.sentence, reason)
 
 
-async def _vanished(_request: Request, _error: Exception) -> Response:
-    return problem_response(400, "The connection ended in the middle of the request's body.")
-
-
-async def _broken(_request: Request, _error: Exception) -> Response:
-    return problem_response(500, "exportd has made a mistake here. Its log says more.")
-
-
 async def answered(request: Request, error: HTTPException | RequestValidationError | ExportdError) -> tuple[int, str]:
     """The status and the sentence with which the API answers an error; what only the log should say goes there."""
-    handlers = {RequestValidationError: _invalid, ExportdError: _failed, HTTPException: _refused}
-    handle = next(handle for kind, handle in handlers.items() if isinstance(error, kind))
-    answer = await handle(request, error)
+    answer = await _answer(request, error)
     return answer.status_code, json.loads(bytes(answer.body))["message"]
 
 

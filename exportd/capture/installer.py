@@ -32,12 +32,11 @@ from exportd.database.locks import LockWait, take_locks
 from exportd.database.quoting import identifier, table
 from exportd.database.translator import FOREIGN_ERRORS, translated
 from exportd.database.unit_of_work import Auditor
-from exportd.model.bounds import MAX_SHOWN_LENGTH
 from exportd.model.change_log import SCHEMA, log_name, log_table
 from exportd.model.entity import Entity, EntityCode, TableName
-from exportd.model.errors import ExportdError, InvariantError, PermanentError, SettingsError, TransientError
+from exportd.model.errors import ExportdError, InvariantError, PermanentError, Reason, SettingsError, TransientError
+from exportd.model.foreign_text import MAX_SHOWN_LENGTH
 from exportd.model.job import JobProgress
-from exportd.model.reason import Reason
 from exportd.settings.sentences import did_you_mean
 
 _SQL = queries.load("changes")

@@ -29,8 +29,7 @@ from exportd.database.translator import translated
 from exportd.model.change_log import DOORBELL_CHANNEL, EVENTS_CHANNEL, MAX_QUEUE_SHARE
 from exportd.model.clock import Clock
 from exportd.model.entity import EntityCode
-from exportd.model.errors import ExportdError, TransientError
-from exportd.model.reason import Reason
+from exportd.model.errors import ExportdError, Reason, TransientError
 from exportd.model.schedule import ScheduleId
 from exportd.settings.schema import LiveSettings
 

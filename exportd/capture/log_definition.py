@@ -14,8 +14,7 @@ from exportd.catalog.shape import Column, Relation, Shape
 from exportd.database.quoting import table
 from exportd.model.change_log import SCHEMA, TENANT_COLUMN, key_columns, log_name, log_table
 from exportd.model.entity import Entity, TableName
-from exportd.model.errors import PermanentError
-from exportd.model.reason import Reason
+from exportd.model.errors import PermanentError, Reason
 
 
 class LogDefinition:

@@ -1,8 +1,13 @@
-"""Compares the catalog with the live database.
+"""Compares the catalog with the live database, and fills in what it leaves to that.
 
-It takes a catalog and a connection as the role that will export, and gives problems, each with the catalog's line and
-what to do. It costs two queries for all entities, one prepared statement for each entity with expressions, and one
-reading of each table that has inheritance children.
+``check`` takes a catalog and a connection as the role that will export, and gives problems, each with the catalog's
+line and what to do. It costs two queries for all entities, one prepared statement for each entity with expressions, and
+one reading of each table that has inheritance children.
+
+``examine`` sorts the entities into those that fit the database, which are resolved, and those that are out of order. An
+entity that does not fit keeps no other from being exported: it is looked at again later. ``resolve`` fills in the
+fields of entities without any, and types that are not declared. A catalog that leaves nothing open costs no query;
+another costs one, and a prepared statement for each entity with expressions of unknown type.
 
 The server parses the expressions of fields, without reading a row. Each is prepared as ``SELECT (expression) FROM table
 AS exportd_row WHERE (expression) IS NULL``: in WHERE the server refuses aggregates, window functions and functions that
@@ -11,27 +16,29 @@ either.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import asyncpg
 
 from exportd.catalog.document import Catalog
 from exportd.catalog.expressions import functions_of
-from exportd.catalog.live_table import ValueType
+from exportd.catalog.shape import LiveTable, ValueType, field_type
 from exportd.catalog.table_reader import list_tables, read_tables, reading
 from exportd.catalog.table_rules import (
     Finding,
     duplicates_query,
     duplicates_sentence,
+    fields_of,
     findings,
     missing_table,
+    no_column,
     type_findings,
 )
 from exportd.database import queries, quoting
 from exportd.database.translator import FOREIGN_ERRORS, translate
 from exportd.model.entity import Entity, EntityCode, Field, TableName
-from exportd.model.errors import Problem
+from exportd.model.errors import Problem, Reason, SettingsError, TransientError
 from exportd.settings.document import sorted_by_line
 
 if TYPE_CHECKING:
@@ -42,17 +49,12 @@ _SQL = queries.load("catalog")
 
 _ALIAS = "exportd_row"
 
+_MAX_LOOKS = 3
+"""A table that changes between two looks is looked at again, so often."""
+
 _MAX_ORGANIZATIONS = 100
 _SEARCH_MS = 2000
 """How long a table is searched for the rows of an organization."""
-
-
-@dataclass(frozen=True, slots=True)
-class ExpressionVerdict:
-    """The server's answer about one expression: its type, or a sentence that says why it has none."""
-
-    type: ValueType | None = None
-    sentence: str | None = None
 
 
 async def check(catalog: Catalog, connection: "Connection") -> list[Problem]:
@@ -86,10 +88,10 @@ async def problems_by_entity(
             if live is None:
                 found = [missing_table(entity, others)]
             else:
-                verdicts = await judge(connection, entity.table, expressions_in(entity.fields))
+                types = await types_of(connection, entity.table, expressions_in(entity.fields))
                 found = [
                     *findings(entity, live, open_types=open_fields),
-                    *_expression_findings(entity, verdicts, volatile, open_types=open_fields),
+                    *_expression_findings(entity, types, volatile, open_types=open_fields),
                 ]
                 if reads_rows and not found and live.has_children and await connection.fetch(duplicates_query(entity)):
                     found = [(("key",), duplicates_sentence(entity))]
@@ -99,7 +101,7 @@ async def problems_by_entity(
 
 
 def _expression_findings(
-    entity: Entity, verdicts: Mapping[str, ExpressionVerdict], volatile: frozenset[str], *, open_types: frozenset[str]
+    entity: Entity, types: Mapping[str, ValueType | str], volatile: frozenset[str], *, open_types: frozenset[str]
 ) -> Iterator[Finding]:
     for index, field in enumerate(entity.fields):
         if field.expression is None:
@@ -110,12 +112,125 @@ def _expression_findings(
                 "use another function, or declare this one IMMUTABLE if it is"
             )
             yield ("fields", index, "expression"), f"{field.name}: {sentence}"
-        verdict = verdicts[field.expression]
-        if verdict.type is None:
-            yield ("fields", index, "expression"), f"{field.name}: {verdict.sentence or 'the database refuses it'}"
+        type_ = types[field.expression]
+        if isinstance(type_, str):
+            yield ("fields", index, "expression"), f"{field.name}: {type_}"
         elif field.name not in open_types:
-            for path, sentence in type_findings(field, verdict.type, "the expression gives"):
+            for path, sentence in type_findings(field, type_, "the expression gives"):
                 yield ("fields", index, *path), f"{field.name}: {sentence}"
+
+
+async def examine(catalog: Catalog, connection: "Connection") -> Catalog:
+    """The catalog with what only the database knows of the entities that fit it; the others are out of order.
+
+    Raises TransientError or PermanentError when the database cannot be read.
+    """
+    for _ in range(_MAX_LOOKS):
+        found = await problems_by_entity(catalog, connection)
+        sound = _only(catalog, catalog.entities.keys() - found.keys())
+        try:
+            resolved = await resolve(sound, connection)
+        except SettingsError:
+            continue  # a table has changed since the first look
+        return replace(
+            catalog,
+            entities={code: resolved.entities.get(code, entity) for code, entity in catalog.entities.items()},
+            open_types=frozenset(pair for pair in catalog.open_types if pair[0] in found),
+            out_of_order={code: tuple(sorted_by_line(found[code])) for code in catalog.entities if code in found},
+        )
+    raise TransientError(
+        "The tables of the catalog kept changing while they were looked at. They are looked at again.",
+        reason=Reason.CATALOG_MISMATCH,
+    )
+
+
+async def reexamine(known: Catalog, written: Catalog, connection: "Connection") -> Catalog:
+    """A catalog that has been examined before, as it is now; ``written`` is as the file has it.
+
+    What fits stays as it was known. What does not, or did not, is read anew from what is written: a table that is back
+    may have other columns. An entity that is out of order keeps what was known of it.
+    """
+    doubtful = known.out_of_order.keys() | (await problems_by_entity(known, connection)).keys()
+    if not doubtful:
+        return known
+    anew = await examine(_only(written, doubtful), connection)
+    return replace(
+        known,
+        entities={
+            code: anew.entities[code] if code in doubtful and code not in anew.out_of_order else entity
+            for code, entity in known.entities.items()
+        },
+        open_types=frozenset(pair for pair in known.open_types if pair[0] in anew.out_of_order),
+        out_of_order=anew.out_of_order,
+    )
+
+
+def _only(catalog: Catalog, codes: Collection[EntityCode]) -> Catalog:
+    return replace(
+        catalog,
+        entities={code: entity for code, entity in catalog.entities.items() if code in codes},
+        open_types=frozenset(pair for pair in catalog.open_types if pair[0] in codes),
+        out_of_order={},
+    )
+
+
+async def resolve(catalog: Catalog, connection: "Connection") -> Catalog:
+    """The catalog with every field and every type known.
+
+    Raises SettingsError when a table, a column or an expression that is needed for it does not exist.
+    """
+    open_entities = [entity for entity in catalog.entities.values() if catalog.is_open(entity.code)]
+    if not open_entities:
+        return catalog
+    problems: list[Problem] = []
+    entities = dict(catalog.entities)
+    async with reading(connection, doing="reading the tables of the catalog"):
+        tables = await read_tables(connection, [entity.table for entity in open_entities])
+        for entity in open_entities:
+            live = tables.get(entity.table)
+            if live is None:
+                path, sentence = missing_table(entity, await list_tables(connection))
+                problems.append(catalog.problem(entity.code, sentence, about=path))
+            elif not entity.fields:
+                entities[entity.code] = replace(entity, fields=fields_of(live))
+            else:
+                types, found = await _types(catalog, entity, live, connection)
+                problems += found
+                fields = tuple(_typed(field, types.get(field.name)) for field in entity.fields)
+                entities[entity.code] = replace(entity, fields=fields)
+    if problems:
+        raise SettingsError(sorted_by_line(problems))
+    return replace(catalog, entities=entities, open_types=frozenset())
+
+
+async def _types(
+    catalog: Catalog, entity: Entity, live: LiveTable, connection: "Connection"
+) -> tuple[Mapping[str, ValueType], list[Problem]]:
+    """The types of the entity's open fields, by name, and the problems of those that have none."""
+    open_fields = catalog.open_fields(entity.code)
+    unknown = [field for field in entity.fields if field.name in open_fields]
+    given = await types_of(connection, entity.table, expressions_in(unknown))
+    types: dict[str, ValueType] = {}
+    problems = []
+    for field in unknown:
+        if field.expression is not None:
+            type_ = given[field.expression]
+        else:
+            column = live.column(field.column or "")
+            type_ = no_column(field.column or "", live) if column is None else column.type
+        if isinstance(type_, str):
+            about = ("fields", entity.fields.index(field))
+            problems.append(catalog.problem(entity.code, f"{field.name}: {type_}", about=about))
+        else:
+            types[field.name] = type_
+    return types, problems
+
+
+def _typed(field: Field, type_: ValueType | None) -> Field:
+    if type_ is None:
+        return field
+    known, format_ = field_type(type_)
+    return replace(field, type=known, format=field.format or format_)
 
 
 async def check_organizations(
@@ -169,22 +284,25 @@ def expressions_in(fields: Iterable[Field]) -> list[str]:
     return list(dict.fromkeys(field.expression for field in fields if field.expression is not None))
 
 
-async def judge(
+async def types_of(
     connection: "Connection", table: TableName, expressions: Sequence[str]
-) -> Mapping[str, ExpressionVerdict]:
-    """A verdict on each expression, by one prepared statement when all are good. Must run in a transaction."""
+) -> Mapping[str, ValueType | str]:
+    """The type of each expression, or a sentence that says why it has none. Must run in a transaction.
+
+    It takes one prepared statement when all are good.
+    """
     if not expressions:
         return {}
     try:
         types = await _prepare(connection, table, expressions)
     except asyncpg.PostgresError as error:
         if len(expressions) == 1:
-            return {expressions[0]: ExpressionVerdict(sentence=_sentence(error))}
-        verdicts: dict[str, ExpressionVerdict] = {}
+            return {expressions[0]: _sentence(error)}
+        found: dict[str, ValueType | str] = {}
         for expression in expressions:
-            verdicts |= await judge(connection, table, [expression])
-        return verdicts
-    return {expression: ExpressionVerdict(type=type_) for expression, type_ in zip(expressions, types, strict=True)}
+            found |= await types_of(connection, table, [expression])
+        return found
+    return dict(zip(expressions, types, strict=True))
 
 
 async def volatile_functions(connection: "Connection", expressions: Iterable[str]) -> frozenset[str]:

@@ -1,6 +1,6 @@
 """The catalog file: reads ``[[entity]]`` tables into entities, strictly, every problem with its line.
 
-Fields and types that the file leaves open stay open in the ``Catalog``; ``resolver.resolve`` reads them from the live
+Fields and types that the file leaves open stay open in the ``Catalog``; ``checker.resolve`` reads them from the live
 database.
 
 What no single key shows is checked too: names used twice, unknown references, a key that is not exported. Like the
@@ -18,8 +18,7 @@ from exportd.catalog.entries import CatalogEntry, FieldEntry, FileEntry
 from exportd.catalog.expressions import words_of
 from exportd.catalog.names import snake_case
 from exportd.model.entity import CaptureLevel, Entity, EntityCode, Field
-from exportd.model.errors import PermanentError, Problem, SettingsError
-from exportd.model.reason import Reason
+from exportd.model.errors import PermanentError, Problem, Reason, SettingsError
 from exportd.settings.document import Document, KeyPath, parse, sorted_by_line
 from exportd.settings.loader import read_text
 from exportd.settings.sentences import did_you_mean, problems_of
@@ -31,7 +30,7 @@ class Catalog:
 
     ``open_types`` are the fields whose type the file does not declare. An entity without fields exports every column.
     ``out_of_order`` are the entities that do not fit the database at the moment, with what is wrong; it is empty until
-    ``resolver.examine`` has looked. ``document`` is the file it was read from.
+    ``checker.examine`` has looked. ``document`` is the file it was read from.
     """
 
     entities: dict[EntityCode, Entity]

@@ -4,12 +4,13 @@ The catalog has an entity for each table that can be exported. A table that it l
 reason; what it writes passes the checks as it is.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from exportd.catalog.live_table import LiveTable
 from exportd.catalog.names import camel_case, entity_code, format_table_name, label, type_token, unique_names
+from exportd.catalog.shape import LiveTable
 from exportd.catalog.table_reader import list_schemas, list_tables, read_tables, reading
 from exportd.catalog.table_rules import fields_of, findings, modified_of
 from exportd.database import queries
@@ -219,16 +220,8 @@ def _left_out_block(left_out: Sequence[tuple[TableName, str]]) -> str:
 
 
 def _text(text: str) -> str:
-    """A TOML basic string."""
-    return '"' + "".join(_escaped(character) for character in text) + '"'
-
-
-def _escaped(character: str) -> str:
-    if character in {'"', "\\"}:
-        return f"\\{character}"
-    if character < " " or character == "\x7f":
-        return f"\\u{ord(character):04x}"
-    return character
+    """A TOML basic string, which is one of JSON, but that it holds no DEL."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _comment(text: str) -> str:

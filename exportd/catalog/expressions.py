@@ -48,13 +48,7 @@ def problems_of_expression(expression: str) -> list[str]:
 
 def words_of(expression: str) -> frozenset[str]:
     """The names in an expression as Postgres reads them: bare ones in lower case, quoted ones as they are."""
-    words = set()
-    for match in _TOKEN.finditer(expression):
-        if match["word"]:
-            words.add(match["word"].lower())
-        elif match["quoted"]:
-            words.add(match["quoted"][1:-1].replace('""', '"'))
-    return frozenset(words)
+    return frozenset(filter(None, map(_name_of, _TOKEN.finditer(expression))))
 
 
 def functions_of(expression: str) -> frozenset[str]:
@@ -64,12 +58,14 @@ def functions_of(expression: str) -> frozenset[str]:
     for match in _TOKEN.finditer(expression):
         if match["open"] == "(" and name:
             functions.add(name)
-        if match["word"] or match["quoted"]:
-            quoted = match["quoted"]
-            name = quoted[1:-1].replace('""', '"') if quoted else match["word"].lower()
-        elif not (match["other"] or "").isspace():
-            name = ""
+        if not (match["other"] or "").isspace():
+            name = _name_of(match)
     return frozenset(functions)
+
+
+def _name_of(token: re.Match[str]) -> str:
+    """The name that a token is; empty for another one."""
+    return token["quoted"][1:-1].replace('""', '"') if token["quoted"] else (token["word"] or "").lower()
 
 
 def _problem_of_token(token: re.Match[str], open_brackets: list[str]) -> str | None:

@@ -7,17 +7,15 @@ takes six, and one to see whether they are still the same.
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from asyncpg import Record
 
-from exportd.catalog.live_table import LiveTable
-from exportd.catalog.shape import CaptureTrigger, Column, Relation, RelationKind, Shape
+from exportd.catalog.shape import CaptureTrigger, Column, LiveTable, Relation, RelationKind, Shape
 from exportd.database import queries
 from exportd.database.translator import translated
 from exportd.model.change_log import log_name
 from exportd.model.entity import Entity, EntityCode, TableName
-from exportd.model.errors import InvariantError
 
 if TYPE_CHECKING:
     from exportd.database.connector import Connection
@@ -105,9 +103,7 @@ async def read_shapes(connection: "Connection", entities: Sequence[Entity]) -> d
         columns[row["table_oid"]].append(_column(row, tuple(parts.get(row["type_oid"], ()))))
     triggers = _grouped(await connection.fetch(_SHAPE_SQL["triggers"], oids))
     unique_keys = _grouped(await connection.fetch(_SHAPE_SQL["unique_keys"], oids))
-    trees: dict[int, list[Record]] = defaultdict(list)
-    for row in found:
-        trees[row["position"]].append(row)
+    trees = _grouped(found, by="position")
     return {
         entity.code: _shape(trees[position], columns, triggers, unique_keys)
         for position, entity in enumerate(entities, start=1)
@@ -137,9 +133,7 @@ async def read_fingerprint(connection: "Connection", entities: Sequence[Entity])
         *_columns(entity.table for entity in entities),
         [log_name(entity.code) for entity in entities],
     )
-    if row is None:
-        raise InvariantError("an aggregate has one row")
-    return " ".join(map(str, row.values()))
+    return " ".join(map(str, queries.only_row(row).values()))
 
 
 def _columns(tables: Iterable[TableName]) -> tuple[list[str], list[str]]:
@@ -152,11 +146,11 @@ def _capturable(tree: Iterable[Record]) -> bool:
     return all(row["kind"] in set(RelationKind) for row in tree)
 
 
-def _grouped(rows: Iterable[Record]) -> Mapping[int, list[Record]]:
-    by_table: dict[int, list[Record]] = defaultdict(list)
+def _grouped(rows: Iterable[Record], *, by: str = "table_oid") -> Mapping[int, list[Record]]:
+    groups: dict[int, list[Record]] = defaultdict(list)
     for row in rows:
-        by_table[row["table_oid"]].append(row)
-    return by_table
+        groups[row[by]].append(row)
+    return groups
 
 
 def _shape(
@@ -172,18 +166,7 @@ def _shape(
             kind=RelationKind(row["kind"]),
             pages=row["pages"],
             columns=tuple(columns.get(row["oid"], ())),
-            triggers=tuple(
-                CaptureTrigger(
-                    oid=trigger["oid"],
-                    xmin=trigger["xmin"],
-                    name=trigger["name"],
-                    enabled=trigger["enabled"],
-                    function=trigger["function"],
-                    fires=trigger["fires"],
-                    conditional=trigger["conditional"],
-                )
-                for trigger in triggers.get(row["oid"], ())
-            ),
+            triggers=tuple(CaptureTrigger(**_of_table(trigger)) for trigger in triggers.get(row["oid"], ())),
             is_logged=row["persistence"] == "p",
             file=row["file"],
             unique_keys=tuple(frozenset(index["columns"] or ()) for index in unique_keys.get(row["oid"], ())),
@@ -200,21 +183,10 @@ def _shape(
 
 
 def _column(row: Record, type_parts: tuple[tuple[str, str], ...]) -> Column:
-    return Column(
-        number=row["number"],
-        name=row["name"],
-        type_name=row["type_name"],
-        type_oid=row["type_oid"],
-        type_modifier=row["type_modifier"],
-        base_type=row["base_type"],
-        base_kind=row["base_kind"],
-        element_type=row["element_type"],
-        element_kind=row["element_kind"],
-        collation=row["collation_name"],
-        equality=row["equality"],
-        not_null=row["not_null"],
-        deterministic=row["deterministic"],
-        version=row["version"],
-        is_virtual=row["is_virtual"],
-        type_parts=type_parts,
-    )
+    described = _of_table(row)
+    return Column(collation=described.pop("collation_name"), type_parts=type_parts, **described)
+
+
+def _of_table(row: Record) -> dict[str, Any]:
+    """What a row says, but for the table that it belongs to."""
+    return {name: value for name, value in row.items() if name != "table_oid"}

@@ -7,8 +7,8 @@ key of the catalog that it is about.
 from collections.abc import Iterator, Sequence
 
 from exportd.catalog.expressions import words_of
-from exportd.catalog.live_table import LiveColumn, LiveTable, ValueType, accepts, accepts_format, field_type, is_instant
 from exportd.catalog.names import camel_case, snake_case, unique_names
+from exportd.catalog.shape import LiveColumn, LiveTable, ValueType, accepts, accepts_format, field_type, is_instant
 from exportd.database.quoting import identifier, table
 from exportd.model.change_log import SCHEMA
 from exportd.model.entity import DELETED_FIELD, Entity, EntityCode, Field, TableName

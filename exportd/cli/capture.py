@@ -3,25 +3,22 @@
 ``capture`` works without a daemon too: it has to be installed before the first run.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
 from exportd.cli import completion
-from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath, connector, load
+from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath, connector, load, tables
 from exportd.cli.daemon_client import LONG_TIMEOUT_S, DaemonAddress
 from exportd.cli.output import AsJson, Exit, print_error, print_json, print_line, print_script, print_table
 from exportd.cli.socket_client import Document
-from exportd.model.errors import PermanentError, SettingsError
-from exportd.model.reason import Reason
+from exportd.model.errors import PermanentError, Reason, SettingsError
 
 if TYPE_CHECKING:
     from exportd.capture.installer import CaptureInstaller
     from exportd.catalog.document import Catalog
-    from exportd.database.unit_of_work import Auditor
 
 app = App(name="capture")
 role_app = App(name="role")
@@ -199,6 +196,7 @@ async def _install(config: Path, names: tuple[str, ...]) -> list[Document]:
     from exportd.cli.without_daemon import document, own_name
     from exportd.database.migrator import migrate
     from exportd.database.setup_checker import excessive_rights
+    from exportd.database.unit_of_work import Auditor
     from exportd.model.entity import EntityCode
 
     installer, catalog = _installer(config)
@@ -208,8 +206,8 @@ async def _install(config: Path, names: tuple[str, ...]) -> list[Document]:
         print_error(f"warning: {sentence}")
     async with database.connection("migration") as connection:
         await migrate(connection)
-    async with _auditor(config) as auditor:
-        done = await install_on_request(installer, auditor, entities, actor=own_name())
+    async with tables(config) as pool:
+        done = await install_on_request(installer, Auditor(pool), entities, actor=own_name())
     return [document(capture_answer(found, repaired=True)) for found in done]
 
 
@@ -217,13 +215,14 @@ async def _uninstall(config: Path, names: tuple[str, ...], *, dry_run: bool) -> 
     from exportd.api.schemas.operations import capture_removal
     from exportd.capture.installer import uninstall_on_request
     from exportd.cli.without_daemon import document, own_name
+    from exportd.database.unit_of_work import Auditor
     from exportd.model.entity import EntityCode
 
     installer, catalog = _installer(config)
-    async with _auditor(config) as auditor:
+    async with tables(config) as pool:
         removals = await uninstall_on_request(
             installer,
-            auditor,
+            Auditor(pool),
             [EntityCode(name) for name in names],
             known=catalog.entities,
             dry_run=dry_run,
@@ -258,15 +257,6 @@ def _installer(config: Path) -> "tuple[CaptureInstaller, Catalog]":
     settings, catalog = load(config)
     lock_timeout_s = settings.database.lock_timeout_s
     return CaptureInstaller(connector(settings), pause=anyio.sleep, lock_timeout_s=lock_timeout_s), catalog
-
-
-@asynccontextmanager
-async def _auditor(config: Path) -> "AsyncIterator[Auditor]":
-    from exportd.cli.configuration import tables
-    from exportd.database.unit_of_work import Auditor
-
-    async with tables(config) as pool:
-        yield Auditor(pool)
 
 
 def _print_statements(found: list[Document]) -> None:

@@ -46,8 +46,7 @@ async def tables(path: Path) -> "AsyncIterator[Pool]":
     Raises PermanentError DATABASE_NOT_MIGRATED when a daemon of this version has not made them yet.
     """
     from exportd.database.migrator import pending
-    from exportd.model.errors import PermanentError
-    from exportd.model.reason import Reason
+    from exportd.model.errors import PermanentError, Reason
 
     settings, _ = load(path)
     database = connector(settings)
@@ -82,7 +81,7 @@ def schema() -> None:
 
 
 def _masked(key: str, value: Any) -> Any:
-    from exportd.settings.secrets import MASK, mask_secrets, names_a_secret
+    from exportd.model.foreign_text import MASK, mask_secrets, names_a_secret
 
     if isinstance(value, dict):
         return {name: _masked(name, part) for name, part in value.items()}

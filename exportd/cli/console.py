@@ -32,8 +32,7 @@ from exportd.cli.daemon_client import DaemonAddress
 from exportd.cli.output import print_error, print_line
 from exportd.cli.socket_client import DEFAULT_SOCKET, TIMEOUT_S, SocketClient, UnixConnection
 from exportd.console.sessions import FORWARDER_HEADER
-from exportd.model.errors import SettingsError, TransientError
-from exportd.model.reason import Reason
+from exportd.model.errors import Reason, SettingsError, TransientError
 
 _HERE = DaemonAddress()
 

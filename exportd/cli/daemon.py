@@ -5,6 +5,7 @@ And ``exportd client``: the programs that may call the daemons over TCP.
 
 from collections.abc import Mapping
 from itertools import islice
+from operator import itemgetter
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -19,9 +20,8 @@ from exportd.cli.output import (
     print_fields,
     print_json,
     print_line,
-    print_table,
+    print_list,
 )
-from exportd.cli.socket_client import Document
 from exportd.model.errors import SettingsError
 
 app = App(name="daemon")
@@ -99,22 +99,16 @@ def audit(
 ) -> None:
     """Print who did what, the newest first."""
     asked = pages(at.client(), "/v1/audit", organization=organization, object=None if about is None else str(about))
-    entries = list(islice(asked, limit))
-    if json:
-        print_json(entries)
-        return
-    print_table(
-        ["WHEN", "WHO", "WHAT", "ORGANIZATION", "ABOUT"],
-        [
-            (
-                instant(entry["at"]),
-                entry["actor"],
-                entry["action"],
-                entry.get("organization"),
-                entry["details"].get("code") or entry.get("objectId"),
-            )
-            for entry in entries
-        ],
+    print_list(
+        list(islice(asked, limit)),
+        {
+            "WHEN": lambda entry: instant(entry["at"]),
+            "WHO": itemgetter("actor"),
+            "WHAT": itemgetter("action"),
+            "ORGANIZATION": lambda entry: entry.get("organization"),
+            "ABOUT": lambda entry: entry["details"].get("code") or entry.get("objectId"),
+        },
+        as_json=json,
     )
 
 
@@ -146,24 +140,18 @@ def create(
 @client_app.command(name="list")
 def list_clients(*, json: AsJson = False, at: DaemonAddress = _HERE) -> None:
     """List the programs that have, or had, credentials."""
-    found: list[Document] = at.client().request("GET", "/v1/clients")["data"]
-    if json:
-        print_json(found)
-        return
-    print_table(
-        ["CLIENT", "ORGANIZATION", "NAME", "ROLE", "STATE", "CREATED", "BY"],
-        [
-            (
-                client["id"],
-                client["organization"],
-                client["name"],
-                client["role"],
-                "active" if client["active"] else "withdrawn",
-                instant(client["dtCreated"]),
-                client["createdBy"],
-            )
-            for client in found
-        ],
+    print_list(
+        at.client().request("GET", "/v1/clients")["data"],
+        {
+            "CLIENT": itemgetter("id"),
+            "ORGANIZATION": itemgetter("organization"),
+            "NAME": itemgetter("name"),
+            "ROLE": itemgetter("role"),
+            "STATE": lambda client: "active" if client["active"] else "withdrawn",
+            "CREATED": lambda client: instant(client["dtCreated"]),
+            "BY": itemgetter("createdBy"),
+        },
+        as_json=json,
     )
 
 

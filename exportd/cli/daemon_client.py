@@ -1,6 +1,6 @@
 """The daemon that a command asks: the options that say where it is, and its answers about one organization."""
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
@@ -12,9 +12,8 @@ from exportd.cli import completion
 from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath
 from exportd.cli.output import print_error
 from exportd.cli.socket_client import DEFAULT_SOCKET, TIMEOUT_S, Document, NoDaemonError, SocketClient, SocketPath
-from exportd.model.errors import PermanentError, SettingsError
+from exportd.model.errors import PermanentError, Reason, SettingsError
 from exportd.model.foreign_text import url_segment
-from exportd.model.reason import Reason
 
 OrganizationOption = Annotated[
     str | None,
@@ -180,6 +179,24 @@ def pages(client: SocketClient, path: str, **query: str | None) -> Iterator[Docu
         if not page.get("nextToken"):
             return
         asked["nextToken"] = page["nextToken"]
+
+
+def one_of(kind: Kind, code: str, called_so: Iterable[T], owner_of: Callable[[T], str], organization: str | None) -> T:
+    """The one that is meant of those that have the ``code``: that of the ``organization``, if one is said.
+
+    Raises SettingsError when several organizations have one, PermanentError NOT_FOUND when there is none.
+    """
+    word = kind.removesuffix("s")
+    meant = [one for one in called_so if organization in {None, owner_of(one)}]
+    if len(meant) > 1:
+        owners = ", ".join(sorted(map(owner_of, meant)))
+        raise SettingsError.of(f"several organizations have a {word} {code} ({owners}): say --organization")
+    if not meant:
+        whose = f" of the organization {organization}" if organization is not None else ""
+        raise PermanentError(
+            f"There is no {word} {code}{whose}. `exportd {word} list` shows them.", reason=Reason.NOT_FOUND
+        )
+    return meant[0]
 
 
 def _require_same_database(client: SocketClient, config: Path) -> None:

@@ -4,6 +4,8 @@ Verifying says whether what lies in a bucket or directory is whole and unaltered
 in a DuckDB file. The loader prints a run's statements for a database.
 """
 
+from contextlib import aclosing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from exportd.cli.job import parse_job_id
 from exportd.cli.output import Exit, moment, print_json, print_line, print_script, print_table, size
 from exportd.cli.progress import progress_bar
 from exportd.consumer.findings import examine_manifests, restart_sentence
-from exportd.consumer.inventory import by_destination, manifest_name
+from exportd.consumer.inventory import manifest_name
 from exportd.consumer.inventory_reader import find_manifest, read_inventory
 from exportd.consumer.loaders.kit import statements
 from exportd.consumer.replay_plan import plan
@@ -34,17 +36,10 @@ _MAX_PRINTED = 10
 async def verify_place(place: str, organization: str | None, as_json: bool) -> Exit:
     """Verify, print what was found, and say how the command ends."""
     location = parse_location(place)
-    store = open_location(location)
-    try:
+    owner = OrganizationId(organization) if organization else None
+    async with aclosing(open_location(location)) as store:
         with progress_bar("verifying") as progress:
-            found = await verify(
-                store,
-                location,
-                organization=OrganizationId(organization) if organization else None,
-                progress=progress,
-            )
-    finally:
-        await store.aclose()
+            found = await verify(store, location, organization=owner, progress=progress)
     if as_json:
         print_json(verification_document(place, found))
     else:
@@ -71,11 +66,7 @@ def verification_document(place: str, found: Verification) -> dict[str, Any]:
             for report in found.destinations
             for chain in report.chains
         ],
-        "restarts": [
-            {"job": restart.job, "reason": restart.reason, "undone": list(restart.undone)}
-            for report in found.destinations
-            for restart in report.restarts
-        ],
+        "restarts": [asdict(restart) for report in found.destinations for restart in report.restarts],
         "findings": [
             {
                 "kind": finding.kind,
@@ -148,15 +139,11 @@ async def replay_place(
         raise SettingsError.of("Replaying needs DuckDB. Install it: pip install 'exportd[replay]'") from error
     location = parse_location(place)
     job = parse_job_id(as_of) if as_of else None
-    store = open_location(location)
-    try:
+    async with aclosing(open_location(location)) as store:
         listing = await read_inventory(store, location, OrganizationId(organization) if organization else None)
-        reports = [examine_manifests(*owner, found) for owner, found in by_destination(listing.manifests).items()]
-        chosen = plan(reports, schedule=schedule, as_of=job)
+        chosen = plan(examine_manifests(listing.manifests), schedule=schedule, as_of=job)
         with progress_bar("replaying") as progress:
             counts = await rebuild(store, chosen, into, progress)
-    finally:
-        await store.aclose()
     if as_json:
         print_json(
             {
@@ -165,10 +152,7 @@ async def replay_place(
                 "schedule": chosen.schedule,
                 "asOf": chosen.as_of,
                 "tables": counts,
-                "restarts": [
-                    {"job": restart.job, "reason": restart.reason, "undone": list(restart.undone)}
-                    for restart in chosen.restarts
-                ],
+                "restarts": [asdict(restart) for restart in chosen.restarts],
             }
         )
         return
@@ -191,11 +175,8 @@ async def print_statements(place: str, job: str | None, dialect: DialectName) ->
             return
     if job is None:
         raise SettingsError.of(f"{place} is no manifest: say with --job which run of that place is to be loaded.")
-    store = open_location(location)
-    try:
+    async with aclosing(open_location(location)) as store:
         found = await find_manifest(store, location, parse_job_id(job))
-    finally:
-        await store.aclose()
     root = Location(location.scheme, location.root)
     print_script(statements(parse(found.document), dialect, root, folder=found.folder))
 

@@ -3,17 +3,17 @@
 """
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter, itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import anyio
 from cyclopts import App, Parameter
 
 from exportd.cli import completion
 from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath, connector, load
-from exportd.cli.daemon_client import DaemonAddress, OrganizationAddress, OrganizationOption, pages
+from exportd.cli.daemon_client import DaemonAddress, OrganizationAddress, OrganizationOption, one_of, pages
 from exportd.cli.output import (
     AsJson,
     Exit,
@@ -24,19 +24,12 @@ from exportd.cli.output import (
     print_fields,
     print_json,
     print_line,
+    print_list,
     print_script,
-    print_table,
 )
 from exportd.cli.socket_client import Document, SocketClient
 from exportd.destinations import finding
-from exportd.model.errors import PermanentError, SettingsError
-from exportd.model.reason import Reason
-
-if TYPE_CHECKING:
-    from exportd.cli.without_daemon import KnownDestinations
-    from exportd.destinations.finding import CheckVerdict
-    from exportd.settings.destination_schema import DestinationSettings
-    from exportd.settings.schema import Settings
+from exportd.model.errors import SettingsError
 
 app = App(name="destination")
 
@@ -90,6 +83,13 @@ class DestinationOptions:
 
 
 _UNSAID = DestinationOptions()
+
+_EXITS = {
+    finding.CheckVerdict.GOOD: Exit.DONE,
+    finding.CheckVerdict.LACKING: Exit.FAILED,
+    finding.CheckVerdict.OUT_OF_REACH: Exit.TRY_AGAIN,
+}
+"""Of a check."""
 
 
 @app.command
@@ -176,23 +176,17 @@ def list_destinations(*, json: AsJson = False, at: DaemonAddress = _DAEMON) -> N
 
         return await read_destinations(config)
 
-    destinations = at.ask_or_read(_all, read)
-    if json:
-        print_json(destinations)
-        return
-    print_table(
-        ["ORGANIZATION", "CODE", "TYPE", "PLACE", "ORIGIN", "STATE"],
-        [
-            (
-                destination["organization"],
-                destination["code"],
-                destination["destinationType"],
-                destination["place"],
-                destination["origin"],
-                pause_words(destination.get("paused")),
-            )
-            for destination in destinations
-        ],
+    print_list(
+        at.ask_or_read(_all, read),
+        {
+            "ORGANIZATION": itemgetter("organization"),
+            "CODE": itemgetter("code"),
+            "TYPE": itemgetter("destinationType"),
+            "PLACE": itemgetter("place"),
+            "ORIGIN": itemgetter("origin"),
+            "STATE": lambda destination: pause_words(destination.get("paused")),
+        },
+        as_json=json,
     )
 
 
@@ -210,14 +204,19 @@ def check(
 
 async def _check(code: str, organization: str | None, as_json: bool, config: ConfigPath) -> int:
     from exportd.api.schemas.destination import destination_check, place_of
+    from exportd.cli.without_daemon import find_destinations
     from exportd.destinations.checker import DestinationChecker
     from exportd.destinations.opener import DestinationOpener, declared
     from exportd.model.clock import SystemClock
     from exportd.telemetry.logging import leave_it_to_the_command
 
     leave_it_to_the_command()
-    settings, known = await _known(config)
-    destination = _named(known.found, code, organization)
+    settings, _ = load(config)
+    known = await find_destinations(settings, connector(settings))
+    for problem in known.problems:
+        print_error(problem)
+    called_so = (destination for destination in known.found if destination.code == code)
+    destination = one_of("destinations", code, called_so, attrgetter("organization"), organization)
     (declaration,) = declared([destination])
     checker = DestinationChecker(DestinationOpener(settings), SystemClock())
     result = await checker.check(destination)
@@ -228,50 +227,11 @@ async def _check(code: str, organization: str | None, as_json: bool, config: Con
         print_line(f"destination {destination.code} of {destination.organization}: {place_of(declaration)}")
         for line in finding.lines(result, grants, kind=destination.type):
             print_script(line)
-    return _exit_of(result.verdict)
-
-
-def _exit_of(verdict: "CheckVerdict") -> Exit:
-    """The exit code of a check."""
-    from exportd.destinations.finding import CheckVerdict
-
-    codes = {
-        CheckVerdict.GOOD: Exit.DONE,
-        CheckVerdict.LACKING: Exit.FAILED,
-        CheckVerdict.OUT_OF_REACH: Exit.TRY_AGAIN,
-    }
-    return codes[verdict]
-
-
-async def _known(config: ConfigPath) -> "tuple[Settings, KnownDestinations]":
-    """The destinations that are known; standard error says what could not be read."""
-    from exportd.cli.without_daemon import find_destinations
-
-    settings, _ = load(config)
-    known = await find_destinations(settings, connector(settings))
-    for problem in known.problems:
-        print_error(problem)
-    return settings, known
-
-
-def _named(known: "Sequence[DestinationSettings]", code: str, organization: str | None) -> "DestinationSettings":
-    found = [settings for settings in known if settings.code == code]
-    if organization is not None:
-        found = [settings for settings in found if settings.organization == organization]
-    if len(found) > 1:
-        owners = ", ".join(sorted(settings.organization for settings in found))
-        raise SettingsError.of(f"several organizations have a destination {code} ({owners}): say --organization")
-    if not found:
-        whose = f" of organization {organization}" if organization is not None else ""
-        raise PermanentError(
-            f"There is no destination {code}{whose}. `exportd destination list` shows them.", reason=Reason.NOT_FOUND
-        )
-    return found[0]
+    return _EXITS[result.verdict]
 
 
 def _all(client: SocketClient) -> list[Document]:
-    found = pages(client, "/v1/destinations")
-    return sorted(found, key=lambda destination: (destination["organization"], destination["code"]))
+    return sorted(pages(client, "/v1/destinations"), key=itemgetter("organization", "code"))
 
 
 def _given(body: dict[str, Any]) -> dict[str, Any]:

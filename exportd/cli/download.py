@@ -1,8 +1,5 @@
 """``exportd download``: a finished job's files, copied into a directory and compared with their checksums.
 
-The directory gets the layout of a destination: what is downloaded into it later overwrites nothing, and ``exportd
-verify`` and ``exportd replay`` take it as one.
-
 They come from the daemon that ran the job; where no daemon runs, from the spool on this host.
 """
 
@@ -23,9 +20,8 @@ from exportd.cli.output import print_line, size
 from exportd.cli.progress import progress_bar
 from exportd.cli.socket_client import SocketClient
 from exportd.manifest.document import parse
-from exportd.model.errors import PermanentError
+from exportd.model.errors import PermanentError, Reason
 from exportd.model.foreign_text import url_segment
-from exportd.model.reason import Reason
 from exportd.stores.layout import Layout, ManifestName, build, is_part_name, key_of_file
 
 if TYPE_CHECKING:

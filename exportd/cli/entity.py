@@ -16,8 +16,7 @@ from exportd.cli.output import AsJson, print_fields, print_json, print_line, pri
 from exportd.cli.socket_client import Document
 from exportd.console.diagram import EntityReference, mermaid_of, references
 from exportd.model.entity import DELETED_FIELD
-from exportd.model.errors import PermanentError
-from exportd.model.reason import Reason
+from exportd.model.errors import PermanentError, Reason
 
 app = App(name="entity")
 catalog_app = App(name="catalog")

@@ -2,8 +2,9 @@
 
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -20,6 +21,7 @@ from exportd.cli.output import (
     print_fields,
     print_json,
     print_line,
+    print_list,
     print_table,
     size,
 )
@@ -33,6 +35,20 @@ app = App(name="job")
 
 _HERE = DaemonAddress()
 _FIGURES = ["ROWS", "DELETED", "FILES", "SIZE"]
+_COLUMNS: Mapping[str, Callable[[Mapping[str, Any]], object]] = {
+    "JOB": itemgetter("id"),
+    "SCHEDULE": lambda job: job.get("schedule") or "(ad hoc)",
+    "ORGANIZATION": itemgetter("organization"),
+    "DUE": lambda job: instant(job["dueAt"]),
+    "STATE": itemgetter("status"),
+    "ROWS": lambda job: job["totals"]["rows"],
+    "DELETED": lambda job: job["totals"]["deletedRows"],
+    "FILES": lambda job: job["totals"]["files"],
+    "SIZE": lambda job: size(job["totals"]["sizeBytes"]),
+    "REASON": lambda job: job.get("reason"),
+}
+"""Of the list of jobs, and what each says of one."""
+
 _MAX_LISTED = 1000
 _BEGINNING = re.compile(rf"(?=.{{{MIN_ID_LENGTH},35}}$)[0-9a-fA-F]{{8}}(-[0-9a-fA-F-]*)?")
 """What may be the beginning of an id, and is none."""
@@ -100,11 +116,7 @@ def list_jobs(
         )
         return await read_jobs(config, organization=organization or None, wanted=wanted, limit=limit)
 
-    jobs = at.ask_or_read(ask, read)
-    if json:
-        print_json(jobs)
-    else:
-        _print_jobs(jobs)
+    print_list(at.ask_or_read(ask, read), _COLUMNS, numbers=_FIGURES, as_json=json)
 
 
 @app.command
@@ -174,28 +186,6 @@ def parse_job_id(text: str) -> JobId:
         return JobId(UUID(text))
     except ValueError:
         raise SettingsError.of(f"{text!r} is no job: it has to be the id of one, as manifests are named.") from None
-
-
-def _print_jobs(jobs: Sequence[Mapping[str, Any]]) -> None:
-    print_table(
-        ["JOB", "SCHEDULE", "ORGANIZATION", "DUE", "STATE", *_FIGURES, "REASON"],
-        [
-            (
-                job["id"],
-                job.get("schedule") or "(ad hoc)",
-                job["organization"],
-                instant(job["dueAt"]),
-                job["status"],
-                job["totals"]["rows"],
-                job["totals"]["deletedRows"],
-                job["totals"]["files"],
-                size(job["totals"]["sizeBytes"]),
-                job.get("reason"),
-            )
-            for job in jobs
-        ],
-        numbers=_FIGURES,
-    )
 
 
 def _print(job: Mapping[str, Any]) -> None:

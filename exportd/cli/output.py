@@ -11,7 +11,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import IntEnum
@@ -106,6 +106,21 @@ def print_table(
         # As Text, for a string would be read as markup.
         table.add_row(*(Text(cell) for cell in row))
     Console(width=width or _WIDTH_WITHOUT_TERMINAL, highlight=False).print(table)
+
+
+def print_list(
+    documents: Collection[Mapping[str, Any]],
+    columns: Mapping[str, Callable[[Mapping[str, Any]], object]],
+    *,
+    numbers: Sequence[str] = (),
+    as_json: bool,
+) -> None:
+    """What the daemon listed: for a program the documents, for a person what each of the ``columns`` says of one."""
+    if as_json:
+        print_json(documents)
+    else:
+        rows = [tuple(cell(document) for cell in columns.values()) for document in documents]
+        print_table(list(columns), rows, numbers=numbers)
 
 
 def on_terminal(text: str, *, keep: str = "") -> str:

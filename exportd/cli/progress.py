@@ -12,8 +12,7 @@ from uuid import UUID
 
 from exportd.cli.output import Exit, on_terminal, print_json, print_line, size
 from exportd.cli.socket_client import SocketClient
-from exportd.model.errors import TransientError
-from exportd.model.reason import Reason
+from exportd.model.errors import Reason, TransientError
 
 if TYPE_CHECKING:
     from exportd.consumer.inventory_reader import ReadProgress

@@ -3,8 +3,9 @@
 ``list``, ``run`` and ``next`` work without a daemon too.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime
+from operator import itemgetter
 from pathlib import Path
 from typing import Annotated
 from uuid import UUID
@@ -12,12 +13,7 @@ from uuid import UUID
 from cyclopts import App, Parameter, validators
 
 from exportd.cli import completion, schedule_editing
-from exportd.cli.daemon_client import (
-    DaemonAddress,
-    OrganizationAddress,
-    OrganizationOption,
-    pages,
-)
+from exportd.cli.daemon_client import DaemonAddress, OrganizationAddress, OrganizationOption, one_of, pages
 from exportd.cli.output import (
     AsJson,
     instant,
@@ -27,12 +23,11 @@ from exportd.cli.output import (
     print_error,
     print_json,
     print_line,
+    print_list,
     print_table,
 )
 from exportd.cli.schedule_editing import CodeArgument, print_schedule
 from exportd.cli.socket_client import Document, SocketClient
-from exportd.model.errors import PermanentError, SettingsError
-from exportd.model.reason import Reason
 from exportd.model.schedule import API_RULE, rule_from
 
 app = App(name="schedule")
@@ -41,31 +36,27 @@ app.command(schedule_editing.edit)
 
 _DAEMON = DaemonAddress()
 _HERE = OrganizationAddress()
+_PLACE = itemgetter("organization", "code")
+"""Of a schedule in lists."""
 
 
 @app.command(name="list")
 def list_schedules(*, json: AsJson = False, at: DaemonAddress = _DAEMON) -> None:
     """List schedules with their last and next due times."""
-    schedules = at.ask_or_read(_all, _read_all)
-    if json:
-        print_json(schedules)
-        return
-    print_table(
-        ["ORGANIZATION", "CODE", "ENTITIES", "FORMAT", "DESTINATIONS", "LAST DUE", "NEXT DUE", "STATE"],
-        [
-            (
-                schedule["organization"],
-                schedule["code"],
-                len(schedule["operationalDataTypes"]),
-                schedule["exportFileFormat"],
-                ", ".join(schedule["destinations"]) or "(download)",
-                instant(schedule.get("lastDueAt")),
-                instant(schedule["nextDueAt"]),
-                pause_words(schedule.get("paused")),
-            )
-            for schedule in schedules
-        ],
+    print_list(
+        at.ask_or_read(_all, _read_all),
+        {
+            "ORGANIZATION": itemgetter("organization"),
+            "CODE": itemgetter("code"),
+            "ENTITIES": lambda schedule: len(schedule["operationalDataTypes"]),
+            "FORMAT": itemgetter("exportFileFormat"),
+            "DESTINATIONS": lambda schedule: ", ".join(schedule["destinations"]) or "(download)",
+            "LAST DUE": lambda schedule: instant(schedule.get("lastDueAt")),
+            "NEXT DUE": lambda schedule: instant(schedule["nextDueAt"]),
+            "STATE": lambda schedule: pause_words(schedule.get("paused")),
+        },
         numbers=["ENTITIES"],
+        as_json=json,
     )
 
 
@@ -205,30 +196,15 @@ def show_next(
 
 
 def _all(client: SocketClient, organization: str | None = None) -> list[Document]:
-    return _sorted(pages(client, "/v1/schedules", organization=organization))
+    return sorted(pages(client, "/v1/schedules", organization=organization), key=_PLACE)
 
 
 async def _read_all(config: Path) -> list[Document]:
     from exportd.cli.without_daemon import read_schedules
 
-    return _sorted(await read_schedules(config))
+    return sorted(await read_schedules(config), key=_PLACE)
 
 
-def _sorted(schedules: Iterable[Document]) -> list[Document]:
-    return sorted(schedules, key=lambda schedule: (schedule["organization"], schedule["code"]))
-
-
-def _named(schedules: Sequence[Document], code: str, organization: str | None) -> Document:
-    """The one schedule of this code. Raises SettingsError when several organizations have one."""
-    found = [schedule for schedule in schedules if schedule["code"] == code]
-    if organization is not None:
-        found = [schedule for schedule in found if schedule["organization"] == organization]
-    if len(found) > 1:
-        owners = ", ".join(schedule["organization"] for schedule in found)
-        raise SettingsError.of(f"several organizations have a schedule {code} ({owners}): say --organization")
-    if not found:
-        whose = f" of the organization {organization}" if organization is not None else ""
-        raise PermanentError(
-            f"There is no schedule {code}{whose}. `exportd schedule list` shows them.", reason=Reason.NOT_FOUND
-        )
-    return found[0]
+def _named(schedules: Iterable[Document], code: str, organization: str | None) -> Document:
+    called_so = (schedule for schedule in schedules if schedule["code"] == code)
+    return one_of("schedules", code, called_so, itemgetter("organization"), organization)

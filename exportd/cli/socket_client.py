@@ -15,8 +15,7 @@ from urllib.parse import urlencode
 from cyclopts import Parameter
 
 from exportd.cli import completion
-from exportd.model.errors import PermanentError, Problem, SettingsError, TransientError
-from exportd.model.reason import Reason
+from exportd.model.errors import PermanentError, Problem, Reason, SettingsError, TransientError
 
 DEFAULT_SOCKET = Path(completion.DEFAULT_SOCKET)
 TIMEOUT_S = 60.0
@@ -73,15 +72,11 @@ class SocketClient:
         """
         target = f"{path}?{urlencode(query)}" if query else path
         content = None if body is None else json.dumps(body)
-        connection = UnixConnection(self.path, self._timeout_s)
-        try:
-            connection.request(method, target, content, {} if content is None else {"content-type": "application/json"})
+        headers = {} if content is None else {"content-type": "application/json"}
+        with closing(UnixConnection(self.path, self._timeout_s)) as connection, self._explained():
+            connection.request(method, target, content, headers)
             answer = connection.getresponse()
             text = answer.read()
-        except (OSError, http.client.HTTPException) as error:
-            raise _no_answer(self.path, error) from error
-        finally:
-            connection.close()
         document: Document = _understood(answer, text)
         return document
 
@@ -97,33 +92,35 @@ class SocketClient:
     def download(self, path: str) -> Iterator[bytes]:
         """The bytes of an answer, piece by piece. Raises what ``request`` raises, also between pieces."""
         with self._opened(path, self._timeout_s) as answer:
-            try:
+            with self._explained():
                 while piece := answer.read(_PIECE_BYTES):
                     yield piece
-            except (OSError, http.client.HTTPException) as error:
-                raise _no_answer(self.path, error) from error
             if answer.length:  # fewer bytes than were announced
                 raise _no_answer(self.path, http.client.IncompleteRead(b"", answer.length))
 
     @contextmanager
     def _opened(self, path: str, quiet_s: float) -> Iterator[http.client.HTTPResponse]:
         with closing(UnixConnection(self.path, self._timeout_s)) as connection:
-            try:
+            with self._explained():
                 connection.request("GET", path)
                 line = connection.sock  # which is the answer's from here on
                 answer = connection.getresponse()
                 refusal = answer.read() if answer.status != 200 else b""
                 line.settimeout(quiet_s)
-            except (OSError, http.client.HTTPException) as error:
-                raise _no_answer(self.path, error) from error
             if answer.status != 200:
                 _understood(answer, refusal)
             yield answer
 
     def _lines(self, answer: http.client.HTTPResponse) -> Iterator[bytes]:
-        try:
+        with self._explained():
             while line := answer.readline():
                 yield line
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """What goes wrong on the way becomes an error with a sentence."""
+        try:
+            yield
         except (OSError, http.client.HTTPException) as error:
             raise _no_answer(self.path, error) from error
 

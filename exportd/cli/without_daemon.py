@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 from uuid import UUID
 
 from exportd.api.schemas.destination import declared_destination, destination_details
@@ -14,7 +13,7 @@ from exportd.api.schemas.fields import Answer
 from exportd.api.schemas.job import found_job, job_details
 from exportd.api.schemas.schedule import schedule_details
 from exportd.api.transport.unix_socket import Peer
-from exportd.catalog.resolver import resolve
+from exportd.catalog.checker import resolve
 from exportd.cli.configuration import connector, load, tables
 from exportd.cli.output import print_error
 from exportd.cli.socket_client import Document
@@ -22,25 +21,20 @@ from exportd.database.connector import Connector
 from exportd.database.migrator import pending
 from exportd.destinations.opener import DestinationOpener, declared
 from exportd.destinations.operations import DestinationOperator
-from exportd.destinations.record import check_origin
+from exportd.destinations.record import DestinationRecord, check_origin
 from exportd.destinations.table import DestinationTable
-from exportd.jobs.job_record import unknown_job
+from exportd.jobs.job_record import JobRecord, unknown_job
 from exportd.jobs.job_table import JobTable
 from exportd.jobs.requests import FoundJob, JobSearch, OwnedJobTable, Place
 from exportd.model.declared import Key, key_of
 from exportd.model.entity import OrganizationId
-from exportd.model.errors import ExportdError, PermanentError
+from exportd.model.errors import ExportdError, PermanentError, Reason
 from exportd.model.job import JobId
-from exportd.model.reason import Reason
 from exportd.model.schedule import Origin, Pause, ScheduleId
 from exportd.schedules.editing import OwnedScheduleTable
 from exportd.schedules.operations import ScheduleOperator, ScheduleStanding
 from exportd.settings.destination_schema import DestinationSettings
 from exportd.settings.schema import Settings
-
-if TYPE_CHECKING:
-    from exportd.destinations.record import DestinationRecord
-    from exportd.jobs.job_record import JobRecord
 
 _PAGE_SIZE = 500
 _UNKNOWN = "Destinations made through the API are not known: {}"
@@ -76,7 +70,7 @@ async def read_job(config: Path, job_id: str) -> Document:
     return document(job_details(await find_job(config, job_id), retention))
 
 
-async def find_job(config: Path, job_id: str) -> "JobRecord":
+async def find_job(config: Path, job_id: str) -> JobRecord:
     """Raises PermanentError NOT_FOUND, also for what is no id."""
     async with tables(config) as pool:
         try:
@@ -126,7 +120,7 @@ async def read_destinations(config: Path) -> list[Document]:
     return [document(details) for details in found]
 
 
-async def _stored_destinations(config: Path) -> "tuple[dict[Key, DestinationRecord], dict[Key, Pause]]":
+async def _stored_destinations(config: Path) -> tuple[dict[Key, DestinationRecord], dict[Key, Pause]]:
     try:
         async with tables(config) as pool:
             records, pauses = await DestinationTable(pool).all(), await DestinationOperator(pool).pauses()

@@ -17,9 +17,8 @@ from exportd.api.pagination import organization_of
 from exportd.api.problems import Refusal, sentence_of
 from exportd.api.schemas.destination import CREATIONS, DestinationDetails
 from exportd.api.schemas.schedule import ScheduleDetails
-from exportd.model.bounds import MAX_ENTITIES
-from exportd.model.errors import ExportdError
-from exportd.model.reason import Reason
+from exportd.model.errors import ExportdError, Reason
+from exportd.model.foreign_text import MAX_ENTITIES
 
 _MAX_FIELDS = MAX_ENTITIES + 200
 
@@ -189,7 +188,6 @@ class ScheduleForm:
 
     def declaration(self, destinations: Sequence[str]) -> str:
         """The same schedule in the configuration; ``destinations`` are codes."""
-        rule = {"cron": self.cron_expression} if self.advanced else self._simple_rule("unit")
         keys = {
             "code": self.code,
             "organization": self.organization,
@@ -197,20 +195,19 @@ class ScheduleForm:
             "entities": list(self.entities),
             "destinations": list(destinations),
             "format": self.file_format,
-            **rule,
+            **self._own_rule,
         }
         return "\n".join(["[[schedule]]", *(f"{key} = {_toml(value)}" for key, value in keys.items())])
 
     def command(self, destinations: Sequence[str]) -> str:
         """The command that makes the same schedule; ``destinations`` are codes."""
-        rule = {"cron": self.cron_expression} if self.advanced else self._simple_rule("unit")
         # With the value after an equals sign, it may begin with a hyphen.
         words = ["exportd", "schedule", "create", self.code]
         words += [f"--organization={self.organization}", f"--name={self.name}"]
         for option, values in (("--entities", self.entities), ("--destinations", destinations)):
             words += [option, *values] if values else []
         words += [f"--format={self.file_format}"]
-        words += [f"{_OPTIONS[name]}={value}" for name, value in rule.items()]
+        words += [f"{_OPTIONS[name]}={value}" for name, value in self._own_rule.items()]
         return shlex.join(words)
 
     @property
@@ -219,8 +216,11 @@ class ScheduleForm:
         path = f"/organizations/{quote(self.organization, safe='')}/dataexports/schedules"
         return f"POST {path}\n\n{json.dumps(self.document, indent=2, ensure_ascii=False)}"
 
-    def _simple_rule(self, unit: str) -> dict[str, object]:
-        return {unit if name == "scheduleType" else name: value for name, value in self.rule.items()}
+    @property
+    def _own_rule(self) -> dict[str, object]:
+        """The rule's fields, as the configuration and the command line call them."""
+        names = {"cronExpression": "cron", "scheduleType": "unit"}
+        return {names.get(name, name): value for name, value in self.rule.items()}
 
 
 def _toml(value: object) -> str:

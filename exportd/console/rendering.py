@@ -28,7 +28,7 @@ from markupsafe import Markup
 from starlette.responses import HTMLResponse, Response
 
 from exportd import __version__
-from exportd.model.reason import FullReason, Reason
+from exportd.model.errors import FullReason, Reason
 
 HEADERS = {
     "content-security-policy": (
@@ -279,8 +279,9 @@ def load_runbook() -> str:
 def render_runbook(markdown: str) -> str:
     """HTML of a document in Markdown; what would be markup in it is escaped. Headings have the anchors of forges."""
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
-    parser.add_render_rule("table_open", _wide_table)
-    parser.add_render_rule("table_close", _end_of_wide_table)
+    # What is wider than the window is scrolled by itself, with the keyboard too.
+    parser.add_render_rule("table_open", lambda *_: '<div class="wide" tabindex="0"><table>\n')
+    parser.add_render_rule("table_close", lambda *_: "</table></div>\n")
     parser.add_render_rule("fence", _code)
     tokens = parser.parse(markdown)
     for opening, heading in pairwise(tokens):
@@ -308,16 +309,5 @@ def _within_the_page(tokens: list[Token]) -> list[Token]:
     return kept
 
 
-# What is wider than the window is scrolled by itself, with the keyboard too. The first argument is the renderer.
-
-
-def _wide_table(*_: Any) -> str:
-    return '<div class="wide" tabindex="0"><table>\n'
-
-
-def _end_of_wide_table(*_: Any) -> str:
-    return "</table></div>\n"
-
-
-def _code(_: Any, tokens: list[Token], index: int, *__: Any) -> str:
+def _code(_renderer: Any, tokens: list[Token], index: int, *_: Any) -> str:
     return f'<pre tabindex="0">{escape(tokens[index].content)}</pre>\n'

@@ -14,7 +14,7 @@ from exportd.api.transport.client_limits import RateLimit
 from exportd.model.clock import Clock
 
 if TYPE_CHECKING:
-    from exportd.api.identity.access import Role
+    from exportd.api.identity.client_table import Role
 
 FORWARDER_HEADER = "x-exportd-console"
 """Sent by ``exportd console``: what it forwards may come from any user of that machine, so a session is needed."""

@@ -13,21 +13,22 @@ from starlette.responses import RedirectResponse, Response
 
 from exportd.api.collaborators import Collaborators
 from exportd.api.dependencies import (
+    Admission,
+    StrictRoute,
     admit_program,
     collaborators,
     peer_of_request,
     person_of_request,
     require_role,
 )
-from exportd.api.identity.access import Identity, Role, Viewer
+from exportd.api.identity.access import Identity, Viewer
+from exportd.api.identity.client_table import Role
 from exportd.api.job_watcher import EventStream
 from exportd.api.problems import Refusal, answered
-from exportd.api.routers.operations import list_organizations
-from exportd.api.routers.status import show_status
+from exportd.api.routers.daemon import list_organizations, show_status
 from exportd.api.schemas.fields import pause_status
 from exportd.api.schemas.status import DaemonStatus
 from exportd.api.transport.gate import Authority
-from exportd.api.transport.request_reader import Admission, StrictRoute
 from exportd.console.rendering import Renderer
 from exportd.console.sessions import FORWARDER_HEADER, Owner, Program, Session, Sessions
 from exportd.model.entity import EntityCode

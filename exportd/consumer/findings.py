@@ -1,7 +1,7 @@
 """What is wrong at a location with delivered objects, and what to do about it. Pure."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -13,7 +13,6 @@ from exportd.manifest.document import Manifest, ManifestEntity, ManifestPart, pa
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.errors import PermanentError
 from exportd.model.job import JobId
-from exportd.model.schedule import ExportFormat
 from exportd.stores.layout import ObjectKey
 
 
@@ -84,10 +83,6 @@ class ListedObject:
     entity: ManifestEntity
     manifest: Manifest
 
-    @property
-    def file_format(self) -> ExportFormat:
-        return self.manifest.format
-
 
 @dataclass(frozen=True, slots=True)
 class ManifestsReport:
@@ -110,8 +105,15 @@ def restart_sentence(restart: Restart) -> str:
     return f"{sentence} The database no longer had all that {jobs} told of: look again at what was done because of it."
 
 
-def examine_manifests(folder: str, organization: OrganizationId, found: Sequence[FoundManifest]) -> ManifestsReport:
-    """Check the manifests of one destination, and list their objects."""
+def examine_manifests(found: Iterable[FoundManifest]) -> tuple[ManifestsReport, ...]:
+    """Check the manifests of each destination (those of one folder and organization), and list their objects."""
+    destinations: dict[tuple[str, OrganizationId], list[FoundManifest]] = defaultdict(list)
+    for manifest in found:
+        destinations[manifest.folder, manifest.name.organization].append(manifest)
+    return tuple(_examine_destination(*owner, manifests) for owner, manifests in destinations.items())
+
+
+def _examine_destination(folder: str, organization: OrganizationId, found: Sequence[FoundManifest]) -> ManifestsReport:
     report = chain.check([manifest.document for manifest in found])
     findings = [*_broken_documents(found), *_broken_chains(report)]
     manifests = {manifest.job_id: manifest for line in report.chains for manifest in line.manifests}
@@ -127,11 +129,11 @@ def examine_manifests(folder: str, organization: OrganizationId, found: Sequence
 
 def examine_object(listed: ListedObject, contents: Contents | None) -> VerificationFinding | None:
     """What is wrong with an object; ``contents`` is None when there is none. The first cause only: others follow."""
+    if contents is None:
+        return _of_object(FindingKind.OBJECT_MISSING, listed, "is not here")
     altered = _alteration(listed.part, contents)
     if altered is not None:
         return _of_object(FindingKind.OBJECT_ALTERED, listed, altered)
-    if contents is None:
-        return _of_object(FindingKind.OBJECT_MISSING, listed, "is not here")
     miscounted = _miscount(listed, contents)
     return None if miscounted is None else _of_object(FindingKind.OBJECT_MISCOUNTED, listed, miscounted)
 
@@ -161,9 +163,7 @@ def _of_object(kind: FindingKind, listed: ListedObject, what: str) -> Verificati
     return VerificationFinding(kind, f"{listed.key}, a file of job {job}, {what}.", job, listed.entity.code, listed.key)
 
 
-def _alteration(part: ManifestPart, contents: Contents | None) -> str | None:
-    if contents is None:
-        return None
+def _alteration(part: ManifestPart, contents: Contents) -> str | None:
     if contents.size_bytes > part.size_bytes:
         # It was not read to its end.
         return f"has more than the {part.size_bytes} bytes that the manifest says"

@@ -5,7 +5,6 @@ so that keys begin with less or more than in the manifest. An object is looked f
 what follows ``orgId=`` is the same everywhere.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from exportd.model.entity import OrganizationId
@@ -53,14 +52,12 @@ def manifest_name(key: str) -> ManifestName | None:
     return name if isinstance(name, ManifestName) else None
 
 
-def is_loader_script(key: str) -> bool:
-    """Whether it is the key of statements that load a run, below whatever prefix."""
-    return isinstance(_name(key, _SCRIPTS), ScriptName)
+def accompanies(key: str) -> bool:
+    """Whether it is the key of what exportd writes beside the files and manifests, below whatever prefix.
 
-
-def is_note(key: str) -> bool:
-    """Whether it is the key of exportd's own note of what it published last, below whatever prefix."""
-    return isinstance(_name(key, _NOTES), PublicationName)
+    Those are statements that load a run, and its own note of what it published last.
+    """
+    return isinstance(_name(key, _SCRIPTS), ScriptName) or isinstance(_name(key, _NOTES), PublicationName)
 
 
 def folder_of(key: str, organization: OrganizationId) -> str:
@@ -72,14 +69,6 @@ def folder_of(key: str, organization: OrganizationId) -> str:
 def object_key(listed: str, organization: OrganizationId, folder: str) -> ObjectKey:
     """The key of an object that a manifest in ``folder`` lists under ``listed``."""
     return ObjectKey(folder + listed.removeprefix(folder_of(listed, organization)))
-
-
-def by_destination(found: Iterable[FoundManifest]) -> Mapping[tuple[str, OrganizationId], Sequence[FoundManifest]]:
-    """The manifests by folder and organization: those of one destination."""
-    groups: dict[tuple[str, OrganizationId], list[FoundManifest]] = {}
-    for manifest in found:
-        groups.setdefault((manifest.folder, manifest.name.organization), []).append(manifest)
-    return groups
 
 
 def _name(key: str, folder: str) -> AnyName | None:

@@ -12,9 +12,8 @@ from exportd.consumer.contents import Contents, Examination
 from exportd.consumer.inventory import FoundManifest, Inventory, manifest_name
 from exportd.manifest.document import MAX_MANIFEST_BYTES, MAX_MANIFESTS_BYTES, ManifestPart
 from exportd.model.entity import OrganizationId
-from exportd.model.errors import PermanentError
+from exportd.model.errors import PermanentError, Reason
 from exportd.model.job import JobId
-from exportd.model.reason import Reason
 from exportd.model.schedule import ExportFormat
 from exportd.stores.layout import ObjectKey
 from exportd.stores.location import Location

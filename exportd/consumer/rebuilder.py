@@ -19,8 +19,7 @@ from exportd.consumer.loaders.dialect import doubled_literal, fields_of
 from exportd.consumer.loaders.duckdb import MAX_RECORD_BYTES, DuckDb, csv_source
 from exportd.consumer.replay_plan import Plan, Step
 from exportd.manifest.document import ManifestEntity
-from exportd.model.errors import PermanentError, SettingsError
-from exportd.model.reason import Reason
+from exportd.model.errors import PermanentError, Reason, SettingsError
 from exportd.model.schedule import ExportFormat
 from exportd.stores.store import Store
 

@@ -1,6 +1,6 @@
 """What is to be loaded, in which order, for the tables to be as of a job. Pure."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from exportd.consumer.findings import ManifestsReport
@@ -8,10 +8,9 @@ from exportd.consumer.inventory import object_key
 from exportd.manifest.chain import Chain, ChainFindingKind, Restart
 from exportd.manifest.document import Manifest, ManifestEntity, ManifestPart
 from exportd.model.entity import EntityCode, OrganizationId
-from exportd.model.errors import PermanentError, SettingsError
+from exportd.model.errors import PermanentError, Reason, SettingsError
 from exportd.model.extraction import Mode
 from exportd.model.job import JobId
-from exportd.model.reason import Reason
 from exportd.stores.layout import ObjectKey
 
 
@@ -58,7 +57,8 @@ def plan(reports: Sequence[ManifestsReport], *, schedule: str | None = None, as_
     steps: dict[EntityCode, list[Step]] = {}
     for manifest in manifests:
         for entity in manifest.entities:
-            step = Step(manifest, entity, tuple(_objects(report, manifest, entity)))
+            objects = ((object_key(part.key, manifest.organization, report.folder), part) for part in entity.parts)
+            step = Step(manifest, entity, tuple(objects))
             if step.begins_table:
                 steps[entity.code] = []
             elif entity.code not in steps:
@@ -106,13 +106,6 @@ def _refuse_broken(report: ManifestsReport, chain: Chain, used: set[JobId]) -> N
         is_beginning = finding.kind is ChainFindingKind.PREDECESSOR_MISSING and finding.job == chain.manifests[0].job_id
         if finding.job in used and not is_beginning:
             raise _damaged(finding.sentence.rstrip("."))
-
-
-def _objects(
-    report: ManifestsReport, manifest: Manifest, entity: ManifestEntity
-) -> Iterator[tuple[ObjectKey, ManifestPart]]:
-    for part in entity.parts:
-        yield object_key(part.key, manifest.organization, report.folder), part
 
 
 def _code(chain: Chain) -> str | None:

@@ -23,7 +23,7 @@ from exportd.consumer.findings import (
     examine_manifests,
     examine_object,
 )
-from exportd.consumer.inventory import FoundManifest, by_destination, is_loader_script, is_note
+from exportd.consumer.inventory import accompanies
 from exportd.consumer.inventory_reader import (
     ManifestsTooLargeError,
     ReadLimits,
@@ -33,8 +33,7 @@ from exportd.consumer.inventory_reader import (
 )
 from exportd.model.clock import Clock
 from exportd.model.entity import OrganizationId
-from exportd.model.errors import ExportdError, TransientError
-from exportd.model.reason import Reason
+from exportd.model.errors import ExportdError, Reason, TransientError
 from exportd.stores.layout import ObjectKey
 from exportd.stores.location import Location
 from exportd.stores.store import Store
@@ -90,7 +89,7 @@ async def verify(
     except ManifestsTooLargeError as error:
         return Verification((), (VerificationFinding(FindingKind.MANIFESTS_TOO_LARGE, error.sentence),), 0, 0, ())
     # In a thread, as all that takes long: a daemon has other things to do meanwhile.
-    reports = await anyio.to_thread.run_sync(_examine_manifests, inventory.manifests)
+    reports = await anyio.to_thread.run_sync(examine_manifests, inventory.manifests)
     listed = [expected for report in reports for expected in report.objects]
     # An object that is listed twice is a finding; it is read once.
     here = {expected.key: expected for expected in listed if expected.key in inventory.objects}
@@ -108,7 +107,7 @@ async def verify(
             whole.append((expected, found_contents))
     findings += examine_deletions(whole)
     known = {expected.key for expected in listed}
-    unlisted = [key for key in inventory.objects if key not in known and not is_loader_script(key) and not is_note(key)]
+    unlisted = [key for key in inventory.objects if key not in known and not accompanies(key)]
     return Verification(
         destinations=reports,
         findings=tuple(findings),
@@ -118,33 +117,24 @@ async def verify(
     )
 
 
-def _examine_manifests(manifests: Iterable[FoundManifest]) -> tuple[ManifestsReport, ...]:
-    return tuple(
-        examine_manifests(folder, owner, found) for (folder, owner), found in by_destination(manifests).items()
-    )
-
-
 async def _examine_all(
     store: Store, listed: Iterable[ListedObject], on_bytes: Callable[[int], None]
 ) -> dict[ObjectKey, Contents]:
     contents: dict[ObjectKey, Contents] = {}
     waiting = iter(listed)
 
+    async def count(chunk: bytes) -> None:
+        on_bytes(len(chunk))
+
     async def work() -> None:
         for expected in waiting:
-            contents[expected.key] = await _examine(store, expected, on_bytes)
+            file_format = expected.manifest.format
+            contents[expected.key] = await examine(store, expected.key, expected.part, file_format, count)
 
     async with anyio.create_task_group() as reading:
         for number in range(_AT_ONCE):
             reading.start_soon(work, name=f"verify {number}")
     return contents
-
-
-async def _examine(store: Store, listed: ListedObject, on_bytes: Callable[[int], None]) -> Contents:
-    async def count(chunk: bytes) -> None:
-        on_bytes(len(chunk))
-
-    return await examine(store, listed.key, listed.part, listed.file_format, count)
 
 
 class VerificationState(StrEnum):

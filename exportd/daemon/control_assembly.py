@@ -26,9 +26,8 @@ from exportd.api.collaborators import (
 )
 from exportd.api.downloads import SpoolDownloads
 from exportd.api.exposition import Exposition, MetricsReader, Monitoring, Readiness
-from exportd.api.identity.access import Access, Identity, Proxy, Role
-from exportd.api.identity.authenticator import Authenticator
-from exportd.api.identity.client_table import ClientTable
+from exportd.api.identity.access import Access, Authenticator, Identity, Proxy
+from exportd.api.identity.client_table import ClientTable, Role
 from exportd.api.identity.signing import Signer, own_signing_key, read_signing_key
 from exportd.api.schemas.status import LocalStatus
 from exportd.api.status_reader import StatusReader

@@ -1,4 +1,4 @@
-"""What the daemon works with at the moment: the configuration in effect, and the services that run."""
+"""What the daemon works with at the moment: the configuration in effect, the log as it says, the services that run."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from exportd.api.schemas.status import ServiceState
 from exportd.catalog.document import Catalog
 from exportd.model.clock import Clock
+from exportd.model.foreign_text import passwords_in
 from exportd.settings.schema import Settings
+from exportd.telemetry import logging
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,6 +41,13 @@ class Current:
     def catalog(self) -> Catalog:
         """The catalog in effect."""
         return self.configuration.catalog
+
+
+def configure_log(settings: Settings, *, before: Settings | None = None, level: logging.Level | None = None) -> None:
+    """Log as the settings say, or from another ``level`` on, and mask the passwords of all logins, earlier ones too."""
+    databases = [known.database for known in (settings, before) if known is not None]
+    secrets = passwords_in(*(dsn for database in databases for dsn in (database.dsn, database.reader_dsn)))
+    logging.configure(level=level or settings.log.level, line_format=settings.log.format, secrets=secrets)
 
 
 class ServiceRegister:

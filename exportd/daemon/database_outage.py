@@ -11,17 +11,14 @@ import anyio.to_thread
 import asyncpg
 import structlog
 
-from exportd.daemon.current import Configuration, Current
+from exportd.daemon.current import Configuration, Current, configure_log
 from exportd.daemon.systemd_notifier import notify, status, still_starting
 from exportd.database.connector import Connector
 from exportd.database.setup_checker import warn_of_rights
-from exportd.model.errors import ExportdError, SettingsError
-from exportd.model.reason import Reason
+from exportd.model.errors import ExportdError, Reason, SettingsError
 from exportd.schedules.calendar import check_rule
 from exportd.settings.difference import effective
 from exportd.settings.loader import load
-from exportd.settings.schema import Settings
-from exportd.settings.secrets import passwords_in
 from exportd.telemetry import logging
 
 _FIRST_PAUSE_S = 0.5
@@ -47,33 +44,30 @@ class StartRetry:
         """What the step returns; None, after a pause, when the database is away or refuses. Raises SettingsError."""
         try:
             return await step()
-        except SettingsError:
-            raise
         except ExportdError as error:
-            if isinstance(error.__cause__, asyncpg.DataError):
-                # Such as a character that the database's encoding does not have: it stands in the file.
-                raise SettingsError.of(error.sentence, where="configuration") from error
-            _logger.warning(
-                "waiting for the database", reason=error.reason, error=error.sentence, retry_in_s=self._pause_s
-            )
-            # systemd must not take the wait for a hung start.
-            notify(f"{still_starting(self._pause_s)}\n{status(f'waiting for the database: {error.sentence}')}")
-        await anyio.sleep(self._pause_s)
-        self._pause_s = min(self._pause_s * 2, _MAX_PAUSE_S)
-        await self._before_retry()
-        return None
+            await self._pause(error)
+            return None
 
     async def until_done(self, step: Callable[[], Awaitable[T]]) -> T:
         """What the step returns, however long that takes. Raises SettingsError."""
-        done: list[T] = []
+        while True:
+            try:
+                return await step()
+            except ExportdError as error:
+                await self._pause(error)
 
-        async def noted() -> bool:
-            done.append(await step())
-            return True
-
-        while not await self.attempt(noted):
-            pass
-        return done[0]
+    async def _pause(self, error: ExportdError) -> None:
+        if isinstance(error, SettingsError):
+            raise error
+        if isinstance(error.__cause__, asyncpg.DataError):
+            # Such as a character that the database's encoding does not have: it stands in the file.
+            raise SettingsError.of(error.sentence, where="configuration") from error
+        _logger.warning("waiting for the database", reason=error.reason, error=error.sentence, retry_in_s=self._pause_s)
+        # systemd must not take the wait for a hung start.
+        notify(f"{still_starting(self._pause_s)}\n{status(f'waiting for the database: {error.sentence}')}")
+        await anyio.sleep(self._pause_s)
+        self._pause_s = min(self._pause_s * 2, _MAX_PAUSE_S)
+        await self._before_retry()
 
 
 class LoginRenewer:
@@ -101,7 +95,7 @@ class LoginRenewer:
         settings = before.settings.model_copy(
             update={"database": before.settings.database.model_copy(update={"dsn": dsn})}
         )
-        _mask_passwords(before.settings, settings)
+        configure_log(settings, before=before.settings, level=logging.level())
         self._current.configuration = Configuration(settings, before.catalog, before.written)
         await self._connector.use(settings.database)
         _logger.info("login renewed from the configuration", database=str(self._connector.address))
@@ -126,8 +120,3 @@ class OutageReporter:
         notify(status(f"waiting for the database: {error.sentence}"))
         if error.reason is Reason.DATABASE_REFUSED:
             await self._renewer.renew()
-
-
-def _mask_passwords(before: Settings, after: Settings) -> None:
-    passwords = passwords_in(before.database.dsn) | passwords_in(after.database.dsn)
-    logging.configure(level=logging.level(), line_format=after.log.format, secrets=passwords)

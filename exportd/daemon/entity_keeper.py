@@ -15,17 +15,16 @@ import structlog
 
 from exportd.api.schemas.entity import CaptureState, EntityStanding
 from exportd.capture.installer import capture_is_intact
+from exportd.catalog.checker import reexamine
 from exportd.catalog.document import Catalog
-from exportd.catalog.resolver import reexamine
 from exportd.catalog.shape import Shape
 from exportd.catalog.table_reader import read_fingerprint, read_row_estimates, read_shapes, reading
 from exportd.daemon.current import Configuration, Current
 from exportd.database.connector import Connection, Connector
 from exportd.model.clock import Clock
 from exportd.model.entity import Entity, EntityCode
-from exportd.model.errors import ExportdError, PermanentError, TransientError
+from exportd.model.errors import ExportdError, PermanentError, Reason, TransientError
 from exportd.model.job import Job
-from exportd.model.reason import Reason
 
 _MAX_LOOKS = 5
 """A reload that comes between is looked after again, so often."""
@@ -101,20 +100,16 @@ class EntityKeeper:
             fingerprint = await read_fingerprint(connection, entities)
             if fingerprint != self._fingerprint:
                 shapes = await read_shapes(connection, entities)
-                self._captures = await anyio.to_thread.run_sync(_capture_states, entities, shapes)
+                there = [entity for entity in entities if entity.code in shapes]
+                self._captures = await anyio.to_thread.run_sync(
+                    lambda: {entity.code: _capture_state(entity, shapes[entity.code]) for entity in there}
+                )
                 self._fingerprint = fingerprint
         now = self._clock.now()
         return {
             entity.code: EntityStanding(rows.get(entity.code), self._captures.get(entity.code), now)
             for entity in entities
         }
-
-
-def _capture_states(
-    entities: Sequence[Entity], shapes: Mapping[EntityCode, Shape]
-) -> Mapping[EntityCode, CaptureState]:
-    """Of the entities whose tables are there."""
-    return {entity.code: _capture_state(entity, shapes[entity.code]) for entity in entities if entity.code in shapes}
 
 
 def _capture_state(entity: Entity, shape: Shape) -> CaptureState:

@@ -18,12 +18,12 @@ import structlog
 from exportd.api.collaborators import Collaborators
 from exportd.api.transport.certificate import Certificate, certificate_of
 from exportd.catalog import document
+from exportd.catalog.checker import examine
 from exportd.catalog.document import Catalog
-from exportd.catalog.resolver import examine
 from exportd.console.rendering import Renderer
 from exportd.daemon.assembly import Components, type_tokens
 from exportd.daemon.control_assembly import ControlApi, collaborators_of
-from exportd.daemon.current import Configuration
+from exportd.daemon.current import Configuration, configure_log
 from exportd.daemon.entity_keeper import report
 from exportd.daemon.garbage import freezing
 from exportd.daemon.systemd_notifier import READY, notify, reloading, status
@@ -31,16 +31,13 @@ from exportd.database.connector import Connector
 from exportd.database.setup_checker import warn_of_rights
 from exportd.destinations.open_destinations import Destination
 from exportd.destinations.opener import DestinationOpener
-from exportd.model.errors import ExportdError, Problem, SettingsError, TransientError
-from exportd.model.reason import Reason
+from exportd.model.errors import ExportdError, Problem, Reason, SettingsError, TransientError
 from exportd.schedules.calendar import check_rule
 from exportd.settings.control_schema import ControlSettings
 from exportd.settings.difference import Change, ChangeKind, Difference, compare, effective
 from exportd.settings.document import sorted_by_line
 from exportd.settings.loader import load_all
 from exportd.settings.schema import Settings
-from exportd.settings.secrets import passwords_in
-from exportd.telemetry import logging
 
 _MAX_NAMED = 20
 """How many changes of a kind the log names."""
@@ -204,12 +201,12 @@ class Reloader:
         replaced = self._swap(prepared)
         try:
             report(before.configuration.catalog, configuration.catalog)
-            await self._connect_by(configuration.settings)
+            await components.connector.use(configuration.settings.database)
             await components.presence.declare(configuration.settings, configuration.catalog)
         except BaseException:
             self._swap(replace(before, opened=replaced))
             with anyio.CancelScope(shield=True):
-                await self._connect_by(before.configuration.settings)
+                await components.connector.use(before.configuration.settings.database)
             raise
         if (certificate := self.control.certificate) is not None:
             with suppress(SettingsError):  # it was good a moment ago
@@ -219,18 +216,13 @@ class Reloader:
         with suppress(ExportdError):  # the service refreshes again soon
             await components.refresher.refresh()
 
-    async def _connect_by(self, settings: Settings) -> None:
-        await self._components.connector.use(settings.database)
-
     def _swap(self, to: _Prepared) -> tuple[Destination, ...]:
         """Put another configuration into effect. Returns the destinations that were replaced or taken out.
 
         Without an await, so that no service ever sees a part of it.
         """
         components, settings = self._components, to.configuration.settings
-        databases = (components.current.settings().database, settings.database)
-        passwords = passwords_in(*(dsn for database in databases for dsn in (database.dsn, database.reader_dsn)))
-        logging.configure(level=settings.log.level, line_format=settings.log.format, secrets=passwords)
+        configure_log(settings, before=components.current.settings())
         components.current.configuration = to.configuration
         self.control.adopt(to.collaborators)
         components.cleaner.remember(type_tokens(to.configuration.catalog))

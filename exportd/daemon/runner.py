@@ -19,7 +19,7 @@ from exportd.catalog import document
 from exportd.catalog.document import Catalog
 from exportd.daemon.assembly import Components, assembled
 from exportd.daemon.control_assembly import metrics_server
-from exportd.daemon.current import Configuration
+from exportd.daemon.current import Configuration, configure_log
 from exportd.daemon.database_outage import LoginRenewer, OutageReporter, StartRetry
 from exportd.daemon.entity_keeper import report
 from exportd.daemon.garbage import freeze, return_large_blocks
@@ -33,8 +33,6 @@ from exportd.schedules.calendar import check_rule
 from exportd.settings.directory_checker import dsn_risks
 from exportd.settings.loader import load_all
 from exportd.settings.schema import Settings
-from exportd.settings.secrets import passwords_in
-from exportd.telemetry import logging
 from exportd.telemetry.metrics import LoopDelaySampler
 
 _logger = structlog.get_logger()
@@ -51,8 +49,7 @@ def run_daemon(config: Path) -> None:
 
 def _loaded(config: Path) -> tuple[Settings, Catalog]:
     settings, catalog = load_all(config, check_rule=check_rule, load_catalog=document.load)
-    secrets = passwords_in(settings.database.dsn, settings.database.reader_dsn)
-    logging.configure(level=settings.log.level, line_format=settings.log.format, secrets=secrets)
+    configure_log(settings)
     for risk in dsn_risks(settings.database):
         _logger.warning("risk in the configuration", error=risk)
     return settings.without_document(), catalog
@@ -88,7 +85,8 @@ async def _run_services(config: Path, components: Components) -> None:
     await start_retry.until_done(lambda: components.presence.declare(configuration.settings, configuration.catalog))
     await start_retry.until_done(components.refresher.refresh)
     await start_retry.until_done(lambda: _take_over_jobs(components))
-    await _remove_temporary_files(components)
+    if removed := await components.spool.recover():
+        _logger.info("temporary files of dead jobs removed", files=removed)
     reloader = await start_retry.until_done(lambda: Reloader.open(config, components))
     components.listener.on_trouble = OutageReporter(renewer, components.connector).report
     freeze()
@@ -143,12 +141,6 @@ async def _take_over_jobs(components: Components) -> None:
     for job in await components.jobs.end_leases_of_spool(components.spool.id):
         _logger.info("job of a dead daemon taken over", job_id=str(job))
     components.spool.own(await components.jobs.owners(await components.spool.jobs()))
-
-
-async def _remove_temporary_files(components: Components) -> None:
-    removed = await components.spool.recover()
-    if removed:
-        _logger.info("temporary files of dead jobs removed", files=removed)
 
 
 async def _reload_on_signals(reloader: Reloader) -> None:

@@ -13,8 +13,7 @@ from typing import Generic, TypeVar
 import anyio
 import anyio.lowlevel
 
-from exportd.model.errors import PermanentError, TransientError
-from exportd.model.reason import Reason
+from exportd.model.errors import PermanentError, Reason, TransientError
 
 _CROWDED_S = 1.0
 """How long after several calls were made at the same time more are expected."""
@@ -85,7 +84,9 @@ class CallBatcher(Generic[RequestT, AnswerT]):
                 await self._answer(together)
             for asked in together:
                 if not asked.is_answered:
-                    asked.error = _unanswered()
+                    asked.error = TransientError(
+                        f"The database did not answer within {CALL_TIMEOUT_S:g} s.", reason=Reason.DATABASE_UNREACHABLE
+                    )
         finally:
             self._is_calling = False
             self._called.set()
@@ -112,9 +113,3 @@ class CallBatcher(Generic[RequestT, AnswerT]):
             return
         for asked, answer in zip(together, answers, strict=True):
             asked.answers.append(answer)
-
-
-def _unanswered() -> TransientError:
-    return TransientError(
-        f"The database did not answer within {CALL_TIMEOUT_S:g} s.", reason=Reason.DATABASE_UNREACHABLE
-    )

@@ -21,12 +21,11 @@ import anyio
 import asyncpg
 
 from exportd.database.session_settings import EXPORT_SETTINGS, set_statement
-from exportd.database.translator import FOREIGN_ERRORS, translate, translated
-from exportd.model.errors import ExportdError, PermanentError, TransientError
-from exportd.model.reason import Reason
+from exportd.database.translator import FOREIGN_ERRORS, translate
+from exportd.model.errors import ExportdError, PermanentError, Reason, TransientError
+from exportd.model.foreign_text import mask_secrets
 from exportd.settings.dsn import Address, read_dsn
 from exportd.settings.schema import DatabaseSettings
-from exportd.settings.secrets import mask_secrets
 
 if TYPE_CHECKING:
     # The classes are generic for the type checker only.
@@ -173,30 +172,23 @@ class Connector:
             for session in self._keeper.take_all():
                 await close(session.connection)
 
-    async def connect(self, *, purpose: str, lock_timeout_s: float | None = None) -> Connection:
-        """A new connection, to be closed by the caller. ``purpose`` ("listener") is seen in pg_stat_activity.
-
-        Raises TransientError DATABASE_UNREACHABLE when no server answers, PermanentError DATABASE_REFUSED when it
-        refuses: wrong password, no such database, no right to connect.
-        """
-        return await self._connect(self.dsn, {**self._server_settings(purpose), **_lock_timeout(lock_timeout_s)})
-
     async def export_connection(self) -> "asyncpg.Connection[asyncpg.Record]":
-        """A new connection whose settings make its output the same on every server. See ``connect``."""
-        return await self._connect(
-            self.reader_dsn or self.dsn,
-            self._export_settings(),
-            # Code of a table's owner could put other prepared statements in the place of those that are kept by name.
-            statement_cache_size=0,
-        )
+        """A new connection whose settings make its output the same on every server, to be closed by the caller.
+
+        Raises as ``connection``.
+        """
+        return await self._connect(self.reader_dsn or self.dsn, self._export_settings(), for_export=True)
 
     @asynccontextmanager
     async def connection(self, purpose: str, *, lock_timeout_s: float | None = None) -> AsyncIterator[Connection]:
         """A connection that is closed at the end of the block, whatever happens.
 
-        Locks are waited for no longer than ``lock_timeout_s``, if it is given.
+        ``purpose`` ("listener") is seen in pg_stat_activity. Locks are waited for no longer than ``lock_timeout_s``, if
+        it is given. Raises TransientError DATABASE_UNREACHABLE when no server answers, PermanentError DATABASE_REFUSED
+        when it refuses: wrong password, no such database, no right to connect.
         """
-        connection = await self.connect(purpose=purpose, lock_timeout_s=lock_timeout_s)
+        settings = {**self._server_settings(purpose), **_lock_timeout(lock_timeout_s)}
+        connection = await self._connect(self.dsn, settings)
         try:
             yield connection
         finally:
@@ -220,7 +212,7 @@ class Connector:
         keeper = self._keeper
         session = await self._kept_session() if keeper is not None else None
         if session is None:
-            session = ExportSession(await self._export_session(), anyio.current_time(), self._generation)
+            session = ExportSession(await self.export_connection(), anyio.current_time(), self._generation)
         connection, kept = session.connection, False
         process_id = connection.get_server_pid()
         try:
@@ -241,16 +233,6 @@ class Connector:
             keeper, self._keeper = self._keeper, None
             for session in keeper.take_all():
                 await close(session.connection)
-
-    async def _export_session(self) -> "asyncpg.Connection[asyncpg.Record]":
-        connection = await self.export_connection()
-        try:
-            with translated("preparing to read"):
-                await connection.execute(self._session_statement(connection))
-        except BaseException:
-            await close(connection)
-            raise
-        return connection
 
     async def _kept_session(self) -> ExportSession | None:
         """One that was kept and still answers, with the settings of a new one."""
@@ -340,20 +322,21 @@ class Connector:
                     await other.execute(_END, process_id)
 
     async def _connect(
-        self, dsn: str, server_settings: dict[str, str], *, statement_cache_size: int = 100
+        self, dsn: str, server_settings: dict[str, str], *, for_export: bool = False
     ) -> "asyncpg.Connection[asyncpg.Record]":
         with _translated_connecting(Address.of(dsn)):
             connection = await asyncpg.connect(
                 read_dsn(dsn).text,
                 timeout=self._connect_timeout_s(),
                 server_settings=server_settings,
-                statement_cache_size=statement_cache_size,
+                # Code of a table's owner could put other prepared statements in the place of those kept by name.
+                statement_cache_size=0 if for_export else 100,
             )
             try:
                 # Once more, for a pooler may have dropped them.
-                await connection.execute(
-                    set_statement({**server_settings, "client_encoding": "UTF8"}), timeout=self.connect_timeout_s
-                )
+                settings = set_statement({**server_settings, "client_encoding": "UTF8"})
+                statement = self._session_statement(connection) if for_export else settings
+                await connection.execute(statement, timeout=self.connect_timeout_s)
             except BaseException:
                 connection.terminate()
                 raise

@@ -18,10 +18,9 @@ from exportd.database.connector import Connection, storable
 from exportd.database.quoting import table
 from exportd.database.translator import FOREIGN_ERRORS, translate
 from exportd.model.entity import EntityCode, TableName
-from exportd.model.errors import ExportdError, TransientError
+from exportd.model.errors import ExportdError, Reason, TransientError
 from exportd.model.foreign_text import shown
 from exportd.model.job import JobProgress, Stall
-from exportd.model.reason import Reason
 
 MAX_LOCK_WAIT_S = 0.8
 

@@ -16,8 +16,7 @@ from exportd.database import queries
 from exportd.database.connector import Connection
 from exportd.database.quoting import identifier, literal
 from exportd.database.translator import translated
-from exportd.model.errors import PermanentError
-from exportd.model.reason import Reason
+from exportd.model.errors import PermanentError, Reason
 
 _SQL = queries.load("migrator")
 

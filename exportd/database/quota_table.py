@@ -13,8 +13,7 @@ from exportd.database import queries
 from exportd.database.queries import only_row
 from exportd.database.unit_of_work import statements
 from exportd.model.entity import OrganizationId
-from exportd.model.errors import PermanentError
-from exportd.model.reason import Reason
+from exportd.model.errors import PermanentError, Reason
 from exportd.settings.schema import QuotaSettings
 
 if TYPE_CHECKING:
@@ -66,12 +65,6 @@ class QuotaUse:
     limit: int
 
 
-def limit_of(quotas: QuotaSettings, quota: Quota) -> int:
-    """How much an organization may have."""
-    limit: int = getattr(quotas, quota.value)
-    return limit
-
-
 async def require_room(
     connection: "Connection", organization: OrganizationId, quotas: QuotaSettings, *wanted: Quota
 ) -> None:
@@ -82,7 +75,7 @@ async def require_room(
     await connection.execute(_SQL["hold"], organization)
     used = only_row(await connection.fetchrow(_SQL["used"], organization))
     for quota in wanted:
-        limit = limit_of(quotas, quota)
+        limit: int = getattr(quotas, quota)
         if used[quota.value] < limit:
             continue
         passing = quota in _PASSING
@@ -120,7 +113,7 @@ class QuotaTable:
 
     async def near(self) -> list[QuotaUse]:
         """Those that are nearly or fully used, the fullest first. Raises TransientError when the database is away."""
-        limits = [limit_of(self._quotas, quota) for quota in _OF_THE_DATABASE]
+        limits = [getattr(self._quotas, quota) for quota in _OF_THE_DATABASE]
         async with statements(self._pool, "looking at the quotas") as connection:
             rows = await connection.fetch(_SQL["near"], _OF_THE_DATABASE, limits, NEAR, MAX_SHOWN)
         uses = [

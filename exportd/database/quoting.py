@@ -9,6 +9,7 @@ of the rest.
 from collections.abc import Iterable
 
 from exportd.model.entity import TableName
+from exportd.model.foreign_text import shown
 
 
 def identifier(name: str) -> str:
@@ -62,17 +63,12 @@ _COMMENT = "-- "
 
 def comment(text: str) -> str:
     """The text as one comment line, without its line end. What is not printable (a line break) is shown escaped."""
-    return _COMMENT + "".join(character if character.isprintable() else _escape(character) for character in text)
+    return _COMMENT + shown(text)
 
 
 def is_comment(statement: str) -> bool:
     """Whether it is what ``comment`` gives."""
     return statement.startswith(_COMMENT)
-
-
-def _escape(character: str) -> str:
-    """The character as Python escapes it."""
-    return character.encode("unicode_escape").decode("ascii")
 
 
 def _refuse_nul(text: str) -> None:

@@ -8,8 +8,7 @@ that what was set in one is not set in the next.
 from collections.abc import Mapping, Sequence
 
 from exportd.database.quoting import identifier, literal
-from exportd.model.errors import PermanentError
-from exportd.model.reason import Reason
+from exportd.model.errors import PermanentError, Reason
 
 # Files must be the same whatever the server, the database or the role sets; and COPY must not be interrupted
 # by notices (asyncpg loses data then) or by time-outs meant for applications.

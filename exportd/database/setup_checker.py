@@ -6,7 +6,7 @@ a statement for triggers of statements: in memory up to ``work_mem``, beyond it 
 setting limits for the application's session. An UPDATE has its rows there twice, old and new.
 """
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import suppress
 from enum import Enum
 
@@ -65,7 +65,7 @@ async def excessive_rights(connector: Connector) -> list[str]:
 
     Raises TransientError or PermanentError when one of the logins cannot be used.
     """
-    return _about_rights(await _logins(connector))
+    return list(_about_rights(await _logins(connector)))
 
 
 async def note_on_dumps(connection: Connection) -> str | None:
@@ -131,22 +131,18 @@ async def _login(connection: Connection) -> "queries.Row":
         return queries.only_row(await connection.fetchrow(_SQL["login"]))
 
 
-def _about_rights(logins: "Mapping[str, queries.Row]") -> list[str]:
-    return [sentence for key, login in logins.items() if (sentence := _about_rights_of(login, key)) is not None]
-
-
-def _about_rights_of(login: "queries.Row", key: str) -> str | None:
-    if login["superuser"]:
-        return (
-            f"the role {login['role']} of database.{key} is a superuser: code of the owner of a table that an export "
-            "runs may do anything in the database; use the roles that `exportd role sql` makes"
-        )
-    if login["bypasses_policies"]:
-        return (
-            f"the role {login['role']} of database.{key} bypasses row security: it exports rows that policies hide "
-            "from it; take it away with ALTER ROLE and NOBYPASSRLS unless that is meant"
-        )
-    return None
+def _about_rights(logins: "Mapping[str, queries.Row]") -> Iterator[str]:
+    for key, login in logins.items():
+        if login["superuser"]:
+            yield (
+                f"the role {login['role']} of database.{key} is a superuser: code of the owner of a table that an "
+                "export runs may do anything in the database; use the roles that `exportd role sql` makes"
+            )
+        elif login["bypasses_policies"]:
+            yield (
+                f"the role {login['role']} of database.{key} bypasses row security: it exports rows that policies hide "
+                "from it; take it away with ALTER ROLE and NOBYPASSRLS unless that is meant"
+            )
 
 
 async def temp_file_warnings(connection: Connection, entities: Iterable[Entity]) -> list[str]:

@@ -10,9 +10,8 @@ from contextlib import contextmanager
 import asyncpg
 
 from exportd.database.session_settings import POOLER_ADVICE
-from exportd.model.errors import ExportdError, PermanentError, TransientError
-from exportd.model.reason import Reason
-from exportd.settings.secrets import mask_secrets
+from exportd.model.errors import ExportdError, PermanentError, Reason, TransientError
+from exportd.model.foreign_text import mask_secrets
 
 FOREIGN_ERRORS = (
     asyncpg.PostgresError,

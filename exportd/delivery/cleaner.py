@@ -23,9 +23,8 @@ from exportd.jobs.job_table import JobTable
 from exportd.manifest.document import MAX_MANIFEST_BYTES, sha256_of
 from exportd.model.clock import Clock
 from exportd.model.entity import EntityCode
-from exportd.model.errors import ExportdError, PermanentError
+from exportd.model.errors import ExportdError, PermanentError, Reason
 from exportd.model.job import Job, JobId
-from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode, ScheduleId
 from exportd.stores.layout import (
     AnyName,

@@ -17,10 +17,9 @@ from exportd.jobs.lease_writer import require_in_time
 from exportd.manifest.build import History, ManifestRenderer, build_manifest
 from exportd.manifest.document import Manifest, sha256_of
 from exportd.model.entity import EntityCode
-from exportd.model.errors import ExportdError, OccupiedError, PermanentError, TransientError
+from exportd.model.errors import ExportdError, OccupiedError, PermanentError, Reason, TransientError
 from exportd.model.extraction import Extraction
 from exportd.model.job import Job, JobProgress, Lease, Part
-from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode
 from exportd.stores.layout import ManifestName, ObjectKey, ScriptName, build, file_name, key_of_file
 from exportd.stores.retrying import RetryBudget

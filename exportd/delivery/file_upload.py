@@ -19,9 +19,8 @@ import anyio.to_thread
 import structlog
 
 from exportd.delivery.byte_limiter import ByteLimiter
-from exportd.model.errors import ExportdError, InvariantError, PermanentError, TransientError
+from exportd.model.errors import ExportdError, InvariantError, PermanentError, Reason, TransientError
 from exportd.model.job import Part
-from exportd.model.reason import Reason
 from exportd.spool.part_files import PartSource
 from exportd.stores.layout import ObjectKey
 from exportd.stores.retrying import RetryBudget

@@ -26,10 +26,9 @@ from exportd.delivery.transfer import named
 from exportd.destinations.open_destinations import Destination
 from exportd.manifest.document import MAX_MANIFEST_BYTES, Manifest, Predecessor, parse, sha256_of
 from exportd.model.entity import OrganizationId
-from exportd.model.errors import ExportdError, PermanentError, TransientError
+from exportd.model.errors import ExportdError, FullReason, PermanentError, Reason, TransientError
 from exportd.model.extraction import Extraction, Mode
 from exportd.model.job import Job, JobId, Lease, Publication
-from exportd.model.reason import FullReason, Reason
 from exportd.model.schedule import ScheduleId
 from exportd.spool.publication_store import read_publication, write_publication
 from exportd.spool.spool import Spool

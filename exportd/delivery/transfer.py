@@ -22,9 +22,8 @@ import structlog
 from exportd.delivery.byte_limiter import ByteLimiter
 from exportd.delivery.file_upload import MAX_TOGETHER, FileUpload
 from exportd.model.entity import EntityCode
-from exportd.model.errors import ExportdError, InvariantError, PermanentError, TransientError
+from exportd.model.errors import ExportdError, InvariantError, PermanentError, Reason, TransientError
 from exportd.model.job import Part
-from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode
 from exportd.spool.part_files import PartSource, SpooledPart
 from exportd.stores.layout import ObjectKey

@@ -17,8 +17,7 @@ from exportd.database.connector import Connection
 from exportd.demo.editor import Action, Editor
 from exportd.demo.generator import SHARES
 from exportd.model.entity import EntityCode
-from exportd.model.errors import PermanentError
-from exportd.model.reason import Reason
+from exportd.model.errors import PermanentError, Reason
 
 Isolation = Literal["read_committed", "repeatable_read", "serializable"]
 

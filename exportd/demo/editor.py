@@ -8,6 +8,7 @@ those that another transaction has locked are skipped.
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import partial
 from importlib import resources
 from random import Random
 from uuid import UUID
@@ -95,11 +96,11 @@ class Editor:
         self._organizations = organizations
         self._time = _START
         self._changes: Mapping[Action, Callable[[], Awaitable[bool]]] = {
-            Action.INSERT: self._insert,
-            Action.UPDATE: self._update_one,
+            Action.INSERT: partial(self._run_one_of, _INSERTS),
+            Action.UPDATE: partial(self._update, 1),
             Action.UPDATE_MANY: self._update_many,
             Action.UPDATE_NOTHING: self._update_nothing,
-            Action.UPSERT: self._upsert,
+            Action.UPSERT: partial(self._run_one_of, _UPSERTS),
             Action.DELETE: self._delete_leaves,
             Action.CASCADE: self._delete_branch,
             Action.MOVE: self._move,
@@ -118,14 +119,8 @@ class Editor:
                 return True
         return False
 
-    async def _insert(self) -> bool:
-        return await self._run(self._random.choice(_INSERTS)) > 0
-
-    async def _upsert(self) -> bool:
-        return await self._run(self._random.choice(_UPSERTS)) > 0
-
-    async def _update_one(self) -> bool:
-        return await self._update(1)
+    async def _run_one_of(self, statements: Sequence[str]) -> bool:
+        return await self._run(self._random.choice(statements)) > 0
 
     async def _update_many(self) -> bool:
         return await self._update(self._random.randint(2, 60))

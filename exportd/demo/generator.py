@@ -10,7 +10,7 @@ many bills; so what it configures stops growing, and what it bills takes the res
 
 import hashlib
 import re
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -60,9 +60,6 @@ SHARES: Mapping[EntityCode, Share] = {
 """In an order in which every record finds those that it refers to."""
 
 
-FillProgress = Callable[[str, int], None]
-"""Called with the table that is filled next and the number of rows in all tables so far."""
-
 Value = int | str | UUID | datetime | Sequence[UUID] | Sequence[str]
 """A value of a statement's parameter."""
 
@@ -71,7 +68,7 @@ _DATA = queries.parse((resources.files(__package__) / "data.sql").read_text(enco
 _FUNCTIONS = _DATA["functions"]
 _STATEMENTS = {code: _DATA[code.lower()] for code in SHARES}
 
-_ACCOUNTS, _BILLS = EntityCode("ACCOUNTS"), EntityCode("BILLS")
+_BILLS = EntityCode("BILLS")
 _NUMBERED = (
     "PRODUCTS",
     "TRANSACTION_TYPES",
@@ -91,7 +88,6 @@ _PRODUCTS = tuple(
     for first in ("Compute", "Storage", "Streaming", "Analytics", "Messaging", "Identity", "Edge", "Search")
 )
 _USERS = 12
-_BILLS_PER_ACCOUNT = 24
 
 _PARAMETER = re.compile(r"(?<![:\w]):([a-z]\w*)")
 
@@ -170,41 +166,13 @@ async def create_tables(connection: Connection) -> None:
         await connection.execute("SELECT set_config('search_path', $1, true)", path)
 
 
-async def fill(
-    connection: Connection,
-    *,
-    rows: int,
-    organizations: int = 3,
-    seed: int = 1,
-    progress: FillProgress | None = None,
-) -> dict[EntityCode, int]:
+async def fill(connection: Connection, *, rows: int, organizations: int = 3, seed: int = 1) -> dict[EntityCode, int]:
     """Adds ``rows`` records to the tables, in one transaction, and returns how many of each entity.
 
     The same rows, organizations and seed make the same bytes. A second call on the same tables needs another seed.
     Raises ValueError when there are too few rows for one of each entity in each organization.
     """
-    plan = counts(rows=rows, organizations=organizations)
-    return await _insert(connection, plan, seed=str(seed), progress=progress)
-
-
-async def fill_bills(
-    connection: Connection,
-    *,
-    rows: int,
-    organizations: int = 1,
-    seed: int = 1,
-    progress: FillProgress | None = None,
-) -> dict[EntityCode, int]:
-    """Adds ``rows`` bills and the accounts that they need (one for every 24), for benchmarks.
-
-    The tables may hold what ``fill`` made, also with the same seed.
-    """
-    ids = list(counts(rows=len(SHARES) * organizations, organizations=organizations))
-    plan = {}
-    for place, organization in enumerate(ids):
-        bills = rows // organizations + (place < rows % organizations)
-        plan[organization] = {_ACCOUNTS: bills // _BILLS_PER_ACCOUNT + 1, _BILLS: bills}
-    return await _insert(connection, plan, seed=f"bills-{seed}", progress=progress)
+    return await insert(connection, counts(rows=rows, organizations=organizations), seed=str(seed))
 
 
 def bind(statement: str, values: Mapping[str, Value]) -> tuple[str, list[Value]]:
@@ -223,13 +191,10 @@ def bind(statement: str, values: Mapping[str, Value]) -> tuple[str, list[Value]]
     return text, [values[name] for name in order]
 
 
-async def _insert(
-    connection: Connection,
-    plan: Mapping[OrganizationId, Mapping[EntityCode, int]],
-    *,
-    seed: str,
-    progress: FillProgress | None,
+async def insert(
+    connection: Connection, plan: Mapping[OrganizationId, Mapping[EntityCode, int]], *, seed: str
 ) -> dict[EntityCode, int]:
+    """Adds what ``plan`` says of each organization, as ``fill`` does; returns how many records of each entity."""
     done: dict[EntityCode, int] = {}
     parameters = {organization: _parameters(organization, sizes, seed=seed) for organization, sizes in plan.items()}
     codes = [code for code in SHARES if any(code in sizes for sizes in plan.values())]
@@ -238,8 +203,6 @@ async def _insert(
         await connection.execute(_FUNCTIONS)
         async with _without_keys(connection, [f"public.{code.lower()}" for code in codes]):
             for code in codes:
-                if progress is not None:
-                    progress(code.lower(), sum(done.values()))
                 for organization, values in parameters.items():
                     salt = _number(seed, organization, code)
                     statement, arguments = bind(_STATEMENTS[code], {**values, "salt": salt})

@@ -18,7 +18,6 @@ import duckdb
 
 from exportd.catalog.document import Catalog
 from exportd.consumer.findings import examine_manifests
-from exportd.consumer.inventory import by_destination
 from exportd.consumer.inventory_reader import read_inventory
 from exportd.consumer.rebuilder import rebuild
 from exportd.consumer.replay_plan import plan
@@ -26,8 +25,7 @@ from exportd.consumer.verifier import Verification, verify
 from exportd.database.connector import Connection
 from exportd.database.quoting import identifier, table
 from exportd.model.entity import Entity, EntityCode, Field, OrganizationId
-from exportd.model.errors import PermanentError
-from exportd.model.reason import Reason
+from exportd.model.errors import PermanentError, Reason
 from exportd.settings.destination_schema import Scheme
 from exportd.stores.location import Location
 from exportd.stores.opener import open_location
@@ -75,8 +73,7 @@ async def compare(
     """
     async with _opened(directory) as (store, location):
         inventory = await read_inventory(store, location, organization)
-        reports = [examine_manifests(*owner, found) for owner, found in by_destination(inventory.manifests).items()]
-        counts = await rebuild(store, plan(reports), into)
+        counts = await rebuild(store, plan(examine_manifests(inventory.manifests)), into)
     differences: list[RecordDifference] = []
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         for name, value in _SETTINGS.items():

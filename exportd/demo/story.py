@@ -8,7 +8,7 @@ waiting for the 15 minutes that are the shortest interval of a schedule, and say
 import gzip
 import signal
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import anyio
@@ -18,19 +18,18 @@ from exportd.catalog.document import Catalog
 from exportd.database.connector import Connection, Connector
 from exportd.demo.changer import Changer, OpenTransaction
 from exportd.demo.generator import create_tables, fill, organization_ids
-from exportd.demo.screen import Screen
-from exportd.demo.stage import SCHEDULE, DaemonProcess, Stage, clear, running_console, running_daemon
+from exportd.demo.stage import SCHEDULE, Process, Screen, Stage, clear, require_running, running_console, running_daemon
 from exportd.jobs.job_record import JobRecord
 from exportd.jobs.job_table import JobTable
 from exportd.model.entity import EntityCode, OrganizationId
-from exportd.model.errors import PermanentError, SettingsError, TransientError
+from exportd.model.errors import PermanentError, Reason, SettingsError, TransientError
 from exportd.model.job import EntityProgress, JobId, JobState
-from exportd.model.reason import Reason
 from exportd.postgres.postgres_server import PostgresServer
 from exportd.schedules.firing_table import ScheduleTable
 
 _ORGANIZATIONS = organization_ids(3)
 _DEADLINE_S = 300.0
+_REFRESH_S = 0.15
 _CHANGES_PER_ROUND = 200
 _MAX_DIFFERENCES_SHOWN = 10
 
@@ -52,7 +51,7 @@ async def tell(directory: Path, *, rows: int, keep: bool) -> int:
         screen.chapter("The daemon starts; each schedule's first run is complete and at once")
         async with running_daemon(stage) as daemon, Connector(stage.dsn).pool(2) as pool:
             jobs, schedules = JobTable(pool), ScheduleTable(pool)
-            runs = [await _wait(jobs, await _first_jobs(jobs, daemon), screen, daemon, stage)]
+            runs = [await _wait(jobs, await _first_jobs(jobs, daemon, stage), screen, daemon, stage)]
             async with Connector(stage.dsn).connection("demo changes") as connection:
                 late = await _change(connection, stage, 1, screen)
                 screen.chapter("Run 2: only what changed (by hand; a schedule runs every 15 minutes at most)")
@@ -96,11 +95,11 @@ async def _make_data(stage: Stage, rows: int, screen: Screen) -> None:
 # --- the runs -------------------------------------------------------------------------------------------------------
 
 
-async def _first_jobs(jobs: JobTable, daemon: DaemonProcess) -> list[JobId]:
+async def _first_jobs(jobs: JobTable, daemon: Process, stage: Stage) -> list[JobId]:
     """The jobs that the schedules fire by themselves when the daemon starts."""
     with anyio.fail_after(_DEADLINE_S):
         while True:
-            daemon.require_running()
+            require_running(stage, daemon)
             try:
                 found = await jobs.list(limit=len(_ORGANIZATIONS))
             except (PermanentError, TransientError):
@@ -108,24 +107,6 @@ async def _first_jobs(jobs: JobTable, daemon: DaemonProcess) -> list[JobId]:
             if len(found) == len(_ORGANIZATIONS):
                 return [record.job.id for record in found]
             await anyio.sleep(0.1)
-
-
-class _Run:
-    """Some jobs, as one run on the screen."""
-
-    def __init__(self, jobs: JobTable, ids: Sequence[JobId], daemon: DaemonProcess) -> None:
-        self._jobs = jobs
-        self._ids = ids
-        self._daemon = daemon
-        self.records: list[JobRecord] = []
-
-    async def finished(self) -> bool:
-        self._daemon.require_running()
-        self.records = [record for id_ in self._ids if (record := await self._jobs.get(id_)) is not None]
-        return all(record.finished for record in self.records)
-
-    async def figures(self) -> Mapping[EntityCode, EntityProgress]:
-        return _totals(self.records)
 
 
 def _totals(records: Sequence[JobRecord]) -> dict[EntityCode, EntityProgress]:
@@ -142,29 +123,31 @@ def _totals(records: Sequence[JobRecord]) -> dict[EntityCode, EntityProgress]:
     return dict(totals)
 
 
-async def _wait(
-    jobs: JobTable, ids: Sequence[JobId], screen: Screen, daemon: DaemonProcess, stage: Stage
-) -> list[JobRecord]:
-    run = _Run(jobs, ids, daemon)
-    with anyio.fail_after(_DEADLINE_S):
-        await screen.follow(run)
-    for record in run.records:
+async def _wait(jobs: JobTable, ids: Sequence[JobId], screen: Screen, daemon: Process, stage: Stage) -> list[JobRecord]:
+    records: list[JobRecord] = []
+    with anyio.fail_after(_DEADLINE_S), screen.drawing() as draw:
+        while not records or not all(record.finished for record in records):
+            await anyio.sleep(_REFRESH_S)
+            require_running(stage, daemon)
+            records = [record for id_ in ids if (record := await jobs.get(id_)) is not None]
+            draw(_totals(records))
+    for record in records:
         if record.state is not JobState.SUCCEEDED:
             raise PermanentError(
                 f"The export of {record.job.organization} failed: {record.message}. The daemon's log is {stage.log}.",
                 reason=Reason(record.reason) if record.reason else Reason.BUG,
             )
-    totals = _totals(run.records).values()
+    totals = _totals(records).values()
     rows = sum(total.rows for total in totals)
     deleted = sum(total.deleted_rows for total in totals)
     files = sum(total.files for total in totals)
     seconds = max(
         (record.finished_at - record.started_at).total_seconds()
-        for record in run.records
+        for record in records
         if record.finished_at and record.started_at
     )
     screen.line(f"{len(ids)} jobs: {rows:,} records ({deleted:,} deleted) in {files} files, {seconds:.1f} s")
-    return run.records
+    return records
 
 
 async def _fire(schedules: ScheduleTable) -> list[JobId]:

@@ -19,8 +19,7 @@ from exportd.destinations.prober import Prober
 from exportd.destinations.record import DestinationRecord
 from exportd.model.clock import Clock
 from exportd.model.entity import OrganizationId
-from exportd.model.errors import ExportdError, TransientError
-from exportd.model.reason import Reason
+from exportd.model.errors import ExportdError, Reason, TransientError
 from exportd.model.schedule import Origin
 from exportd.settings.destination_schema import DestinationSettings, S3Destination
 from exportd.stores.layout import organization_folder

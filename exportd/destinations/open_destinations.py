@@ -19,8 +19,7 @@ from exportd.destinations.record import DestinationDeclaration, DestinationRecor
 from exportd.destinations.table import DestinationTable
 from exportd.model.clock import Clock
 from exportd.model.entity import OrganizationId
-from exportd.model.errors import ExportdError, PermanentError
-from exportd.model.reason import Reason
+from exportd.model.errors import ExportdError, PermanentError, Reason
 from exportd.model.schedule import DestinationCode, DialectName, Origin
 from exportd.stores.layout import Layout
 from exportd.stores.location import Location

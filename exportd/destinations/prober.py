@@ -13,8 +13,7 @@ import anyio.to_thread
 from exportd.destinations.finding import NOT_TRIED, CheckResult, PermissionFinding, PermissionState
 from exportd.destinations.permission import Permission
 from exportd.model.clock import Clock
-from exportd.model.errors import ExportdError, PermanentError, TransientError
-from exportd.model.reason import Reason
+from exportd.model.errors import ExportdError, PermanentError, Reason, TransientError
 from exportd.stores.layout import ObjectKey
 from exportd.stores.retrying import RetryBudget
 from exportd.stores.store import Piece, Store, Upload

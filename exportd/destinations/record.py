@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from exportd.model.entity import OrganizationId
-from exportd.model.errors import PermanentError
-from exportd.model.reason import Reason
+from exportd.model.errors import PermanentError, Reason
 from exportd.model.schedule import DestinationCode, Origin
 from exportd.settings.destination_schema import SETTABLE
 

@@ -26,8 +26,7 @@ from exportd.database.unit_of_work import notify, statements, transaction, write
 from exportd.destinations.record import DestinationDeclaration, DestinationRecord, destination_from_row
 from exportd.model.declared import code_taken, columns_of, key_of, missing, require_editable, require_version
 from exportd.model.entity import OrganizationId
-from exportd.model.errors import PermanentError
-from exportd.model.reason import Reason
+from exportd.model.errors import PermanentError, Reason
 from exportd.model.schedule import CONFIGURATION, DestinationCode, Origin
 from exportd.settings.schema import DEFAULT_QUOTAS, QuotaSettings
 

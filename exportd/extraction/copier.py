@@ -24,8 +24,7 @@ from exportd.extraction.open_snapshot import OpenSnapshot
 from exportd.extraction.silence_watcher import SilenceWatcher
 from exportd.extraction.statement import PageRange, copy_options, page_ranges
 from exportd.model.entity import EntityCode
-from exportd.model.errors import PermanentError, TransientError
-from exportd.model.reason import FullReason, Reason
+from exportd.model.errors import FullReason, PermanentError, Reason, TransientError
 from exportd.model.schedule import ExportFormat
 from exportd.settings.schema import LimitSettings
 

@@ -6,8 +6,8 @@ from enum import StrEnum
 
 from exportd.extraction.window import EntityWindow
 from exportd.model.entity import Entity, EntityCode
+from exportd.model.errors import FullReason
 from exportd.model.extraction import Mode
-from exportd.model.reason import FullReason
 from exportd.model.schedule import ExportFormat
 
 

@@ -17,10 +17,9 @@ from exportd.extraction.snapshot_opener import SnapshotOpener
 from exportd.extraction.snapshot_reader import Reader
 from exportd.extraction.snapshot_sharer import SnapshotSharer
 from exportd.model.entity import DELETED_FIELD, Entity, EntityCode
-from exportd.model.errors import PermanentError, TransientError
+from exportd.model.errors import FullReason, PermanentError, Reason, TransientError
 from exportd.model.extraction import EntityExtraction, ExtractedField, Extraction
 from exportd.model.job import Job, JobProgress, Part
-from exportd.model.reason import FullReason, Reason
 from exportd.model.schedule import ExportFormat
 from exportd.model.start import Position
 from exportd.settings.schema import LimitSettings

@@ -14,8 +14,8 @@ from typing import Any
 
 from exportd.catalog.shape import Relation, Shape
 from exportd.model.entity import Entity, EntityCode
+from exportd.model.errors import FullReason
 from exportd.model.identity_cache import IdentityCache
-from exportd.model.reason import FullReason
 
 _ATTRIBUTE = "attribute "
 

@@ -24,10 +24,9 @@ from exportd.extraction.window import EntityWindow
 from exportd.jobs.job_table import JobTable
 from exportd.model.clock import Clock
 from exportd.model.entity import Entity, EntityCode, OrganizationId
-from exportd.model.errors import PermanentError, TransientError
+from exportd.model.errors import FullReason, PermanentError, Reason, TransientError
 from exportd.model.extraction import Mode
 from exportd.model.job import Job, JobId
-from exportd.model.reason import FullReason, Reason
 from exportd.model.schedule import ExportFormat, Schedule
 from exportd.model.start import Start
 

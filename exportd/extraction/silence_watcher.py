@@ -22,9 +22,8 @@ import anyio
 import structlog
 
 from exportd.model.entity import EntityCode
-from exportd.model.errors import TransientError
+from exportd.model.errors import Reason, TransientError
 from exportd.model.job import JobProgress, Stall
-from exportd.model.reason import Reason
 
 STALLED_AFTER_S = 15.0
 """For so long the server may have us wait before the job counts as one that stalls."""

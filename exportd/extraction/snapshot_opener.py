@@ -41,9 +41,8 @@ from exportd.extraction.window import (
     xmax,
 )
 from exportd.model.entity import Entity, EntityCode
-from exportd.model.errors import PermanentError, TransientError
+from exportd.model.errors import FullReason, PermanentError, Reason, TransientError
 from exportd.model.job import Job, JobProgress
-from exportd.model.reason import FullReason, Reason
 from exportd.model.start import Position
 
 _SQL = queries.load("snapshots")

@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 import anyio.lowlevel
 from asyncpg import Record
 
-from exportd.catalog.live_table import INSTANTS
-from exportd.catalog.shape import Shape
+from exportd.catalog.shape import INSTANTS, Shape
 from exportd.catalog.table_reader import read_fingerprint
 from exportd.catalog.table_rules import duplicates_sentence, no_modified
 from exportd.database import queries
@@ -31,9 +30,8 @@ from exportd.extraction.window import (
     xmax,
 )
 from exportd.model.entity import Entity, EntityCode
-from exportd.model.errors import InvariantError, PermanentError, TransientError
+from exportd.model.errors import FullReason, InvariantError, PermanentError, Reason, TransientError
 from exportd.model.job import Job
-from exportd.model.reason import FullReason, Reason
 from exportd.model.start import Position
 
 _SQL = queries.load("snapshots")

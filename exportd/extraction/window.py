@@ -17,9 +17,9 @@ from typing import NewType
 
 from exportd.extraction.guards import Guards, difference
 from exportd.model.entity import EntityCode
+from exportd.model.errors import FullReason
 from exportd.model.extraction import Mode
 from exportd.model.job import Job
-from exportd.model.reason import FullReason
 from exportd.model.schedule import DestinationCode
 from exportd.model.start import Position
 

@@ -15,8 +15,7 @@ from uuid import UUID
 from exportd.database import queries
 from exportd.database.connector import storable
 from exportd.database.unit_of_work import notify, statements, transaction, write_audit
-from exportd.model.errors import PermanentError
-from exportd.model.reason import Reason
+from exportd.model.errors import PermanentError, Reason
 from exportd.model.schedule import Pause
 
 if TYPE_CHECKING:

@@ -18,9 +18,8 @@ from exportd.jobs.retry import OCCUPIED_DELAY_S, Fail, Retry, decide, holds_bug,
 from exportd.jobs.stalls import Occupant, StalledEntities
 from exportd.model.clock import Clock
 from exportd.model.entity import EntityCode
-from exportd.model.errors import ExportdError, InvariantError, TransientError
+from exportd.model.errors import ExportdError, InvariantError, Reason, TransientError
 from exportd.model.job import JobPhase, JobProgress, JobState, Lease, LeaseState, RunJob, Stall
-from exportd.model.reason import Reason
 
 RECORDING_TIMEOUT_S = 5.0
 """How long the end of an attempt may take to record before it is left to the lease's end."""

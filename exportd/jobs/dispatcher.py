@@ -26,9 +26,8 @@ from exportd.jobs.job_table import JobTable
 from exportd.jobs.stalls import LONG_S, Occupant, Room, Slots, StalledEntities
 from exportd.model.clock import Clock
 from exportd.model.entity import EntityCode
-from exportd.model.errors import ExportdError
+from exportd.model.errors import ExportdError, Reason
 from exportd.model.job import JobPhase, Lease, RunJob
-from exportd.model.reason import Reason
 from exportd.settings.schema import LiveSettings
 
 CLAIM_TIMEOUT_S = 10.0

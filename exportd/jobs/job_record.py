@@ -16,9 +16,8 @@ from uuid import UUID
 from exportd.database import quoting
 from exportd.jobs.states import FINISHED
 from exportd.model.entity import EntityCode, OrganizationId
-from exportd.model.errors import PermanentError
+from exportd.model.errors import PermanentError, Reason
 from exportd.model.job import EntityProgress, Job, JobId, JobPhase, JobProgress, JobState, Part, Stall
-from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode, ExportFormat, ScheduleId
 from exportd.model.start import Position
 from exportd.stores.layout import is_file_name

@@ -41,9 +41,8 @@ from exportd.jobs.lease_writer import (
 from exportd.jobs.shared_document_reader import SharedDocumentReader
 from exportd.model.clock import boot_time
 from exportd.model.entity import EntityCode, OrganizationId
-from exportd.model.errors import TransientError
+from exportd.model.errors import Reason, TransientError
 from exportd.model.job import JobId, JobPhase, JobProgress, JobState, Lease, LeaseState, Part
-from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode, ScheduleId
 from exportd.model.start import BackfillRequest, Position, SharedDocument, Start, start_of
 from exportd.spool.retention import SpooledJob

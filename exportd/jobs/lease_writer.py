@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from exportd.database import queries
 from exportd.database.unit_of_work import statements, transaction
-from exportd.model.errors import TransientError
+from exportd.model.errors import Reason, TransientError
 from exportd.model.job import JobId, JobState, Lease, LeaseState, Part
-from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode
 from exportd.model.start import Position, SharedDocument, shared_guards
 

@@ -22,9 +22,8 @@ from exportd.jobs.job_table import CANCELLED_SENTENCE
 from exportd.jobs.live_job import LiveJob, live_job_from_row
 from exportd.jobs.states import Transition, after
 from exportd.model.entity import OrganizationId
-from exportd.model.errors import PermanentError
+from exportd.model.errors import PermanentError, Reason
 from exportd.model.job import JobId, JobPhase, JobState, Stall
-from exportd.model.reason import Reason
 from exportd.model.schedule import Pause, ScheduleId
 from exportd.settings.schema import DEFAULT_QUOTAS, QuotaSettings
 

@@ -14,8 +14,7 @@ Task groups raise several errors at once, nested: ``leading_error`` finds the on
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from exportd.model.errors import AloneError, ExportdError, OccupiedError, TransientError
-from exportd.model.reason import Reason
+from exportd.model.errors import AloneError, ExportdError, OccupiedError, Reason, TransientError
 
 FIRST_DELAY_S = 10.0
 DELAY_FACTOR = 4.0

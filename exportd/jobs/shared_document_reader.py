@@ -15,11 +15,10 @@ import structlog
 from exportd.database import queries
 from exportd.jobs.job_record import position_from_row
 from exportd.model.entity import EntityCode
-from exportd.model.errors import PermanentError
+from exportd.model.errors import PermanentError, Reason
 from exportd.model.extraction import digests_in, with_documents
 from exportd.model.identity_cache import MAX_REMEMBERED
 from exportd.model.job import JobId
-from exportd.model.reason import Reason
 from exportd.model.schedule import ScheduleId
 from exportd.model.start import Position
 

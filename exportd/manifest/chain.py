@@ -20,10 +20,9 @@ from enum import StrEnum
 
 from exportd.manifest.document import Manifest, ManifestEntity, parse, sha256_of
 from exportd.model.entity import EntityCode, OrganizationId
-from exportd.model.errors import PermanentError
+from exportd.model.errors import FullReason, PermanentError
 from exportd.model.extraction import Mode
 from exportd.model.job import JobId
-from exportd.model.reason import FullReason
 from exportd.model.schedule import ScheduleId
 
 _LSN = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})")

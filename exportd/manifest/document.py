@@ -29,11 +29,10 @@ from typing import Annotated, ClassVar, Final, Literal
 from pydantic import AwareDatetime, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
 from exportd.model.entity import EntityCode, OrganizationId
-from exportd.model.errors import PermanentError
+from exportd.model.errors import FullReason, PermanentError, Reason
 from exportd.model.extraction import Mode
 from exportd.model.identity_cache import IdentityCache
 from exportd.model.job import JobId
-from exportd.model.reason import FullReason, Reason
 from exportd.model.schedule import ExportFormat, ScheduleId
 
 SCHEMA_VERSION: Final = 1

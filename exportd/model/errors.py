@@ -1,4 +1,4 @@
-"""Errors, sorted by what the caller should do about them.
+"""Errors, sorted by what the caller should do about them, and the codes that say why something failed or was full.
 
     ExportdError
     ├── TransientError   try again: the database went away, a lock was busy, a store said 503
@@ -8,11 +8,96 @@
 Any other exception that escapes is a bug; InvariantError is one that was expected to be impossible. A package
 translates the exceptions of its libraries (asyncpg, OSError, …) into these where it calls them, and keeps the cause
 with ``raise … from``.
+
+The codes stand in the job table, the manifest, the log and the metrics, and are stable: dashboards match on them.
 """
 
 from dataclasses import dataclass
+from enum import StrEnum
 
-from exportd.model.reason import Reason
+
+class Reason(StrEnum):
+    """Why something failed."""
+
+    SETTINGS_INVALID = "SETTINGS_INVALID"
+    DATABASE_UNREACHABLE = "DATABASE_UNREACHABLE"
+    DATABASE_REFUSED = "DATABASE_REFUSED"
+    DATABASE_CONNECTION_LOST = "DATABASE_CONNECTION_LOST"
+    DATABASE_READ_ONLY = "DATABASE_READ_ONLY"
+    DATABASE_IS_STANDBY = "DATABASE_IS_STANDBY"
+    DATABASE_NOT_MIGRATED = "DATABASE_NOT_MIGRATED"
+    DATABASE_PUT_BACK = "DATABASE_PUT_BACK"
+    """The database is older than what was published: a volume was put back, or a copy was started."""
+    PRIVILEGE_MISSING = "PRIVILEGE_MISSING"
+    LOCK_NOT_AVAILABLE = "LOCK_NOT_AVAILABLE"
+    TABLE_MISSING = "TABLE_MISSING"
+    KEY_NOT_UNIQUE = "KEY_NOT_UNIQUE"
+    CATALOG_MISMATCH = "CATALOG_MISMATCH"
+    ENTITY_OUT_OF_ORDER = "ENTITY_OUT_OF_ORDER"
+    """The entity does not fit its table, and the daemon knew it before the job began."""
+    CAPTURE_MISSING = "CAPTURE_MISSING"
+    CAPTURE_DAMAGED = "CAPTURE_DAMAGED"
+    QUERY_FAILED = "QUERY_FAILED"
+    NOTICE_DURING_COPY = "NOTICE_DURING_COPY"
+    COPY_SILENT = "COPY_SILENT"
+    ROWS_MISCOUNTED = "ROWS_MISCOUNTED"
+    READ_BY_ITSELF = "READ_BY_ITSELF"
+    """A job that was claimed together with others is put back: its next attempt is read in a snapshot of its own."""
+    SPOOL_FULL = "SPOOL_FULL"
+    SPOOL_QUOTA = "SPOOL_QUOTA"
+    SPOOL_UNWRITABLE = "SPOOL_UNWRITABLE"
+    SPOOL_DAMAGED = "SPOOL_DAMAGED"
+    DESTINATION_UNAVAILABLE = "DESTINATION_UNAVAILABLE"
+    DESTINATION_REFUSED = "DESTINATION_REFUSED"
+    DESTINATION_MISSING = "DESTINATION_MISSING"
+    MANIFEST_DAMAGED = "MANIFEST_DAMAGED"
+    LEASE_LOST = "LEASE_LOST"
+    INTERRUPTED = "INTERRUPTED"
+    CANCELLED = "CANCELLED"
+    JOB_UNFINISHED = "JOB_UNFINISHED"
+    JOB_STATE_UNFIT = "JOB_STATE_UNFIT"
+    """What was asked of a job is not possible in its state."""
+    STILL_RUNNING = "STILL_RUNNING"
+    """What was asked of a daemon is not possible while it runs."""
+    NOT_FOUND = "NOT_FOUND"
+    CODE_TAKEN = "CODE_TAKEN"
+    VERSION_STALE = "VERSION_STALE"
+    DECLARED = "DECLARED"
+    """It stands in the configuration, and is edited there."""
+    IN_USE = "IN_USE"
+    QUOTA_REACHED = "QUOTA_REACHED"
+    """The organization has as many as it may have."""
+    QUOTA_BUSY = "QUOTA_BUSY"
+    """The same, of what empties by itself: jobs that wait, changes of the last hour."""
+    DAEMON_UNREACHABLE = "DAEMON_UNREACHABLE"
+    DAEMON_REFUSED = "DAEMON_REFUSED"
+    BUG = "BUG"
+
+
+class FullReason(StrEnum):
+    """Why an entity was exported completely instead of incrementally."""
+
+    FIRST_RUN = "FIRST_RUN"
+    ENTITY_ADDED = "ENTITY_ADDED"
+    DESTINATION_ADDED = "DESTINATION_ADDED"
+    AD_HOC = "AD_HOC"
+    CATALOG_CHANGED = "CATALOG_CHANGED"
+    CLUSTER_CHANGED = "CLUSTER_CHANGED"
+    TIMELINE_CHANGED = "TIMELINE_CHANGED"
+    SNAPSHOT_WENT_BACK = "SNAPSHOT_WENT_BACK"
+    DATABASE_PUT_BACK = "DATABASE_PUT_BACK"
+    """The spool or a destination remembers a run that is not in the database's history."""
+    CAPTURE_CHANGED = "CAPTURE_CHANGED"
+    PARTITIONS_CHANGED = "PARTITIONS_CHANGED"
+    COLUMNS_CHANGED = "COLUMNS_CHANGED"
+    TABLE_UNLOGGED = "TABLE_UNLOGGED"
+    """It is empty after a crash, and nothing says so."""
+    CHANGES_UNKNOWN = "CHANGES_UNKNOWN"
+    IMAGES_UNREADABLE = "IMAGES_UNREADABLE"
+    HORIZON_PASSED = "HORIZON_PASSED"
+    REQUESTED = "REQUESTED"
+    LOG_PRUNED = "LOG_PRUNED"
+    """A back-fill was asked for, and the change log no longer reaches back to where it would begin."""
 
 
 class ExportdError(Exception):

@@ -8,9 +8,9 @@ from enum import StrEnum
 from typing import Any
 
 from exportd.model.entity import EntityCode
+from exportd.model.errors import FullReason
 from exportd.model.identity_cache import IdentityCache
 from exportd.model.job import Job
-from exportd.model.reason import FullReason
 from exportd.model.start import Position, SharedDocument, shared_guards
 
 

@@ -1,11 +1,95 @@
-"""Text that others wrote: names, codes, messages of databases and stores. Pure.
+"""What comes from outside: how much of it is taken, which of it is accepted, and how it is shown. Pure.
 
-It may hold what a terminal or a log takes for a command: escapes, line breaks, characters that turn the direction of
-what follows. Here is what may be accepted, and how the rest is shown. Each medium has one function: ``shown`` for a
-terminal, ``logged`` for the log, ``url_segment`` for URLs. HTML is escaped by its templates, SQL by its quoting.
+It comes in a request, in the configuration, in a row that was written long ago, or in a message of a database or a
+store. Every text and every list that is not ours to write has one of the bounds here, so that no request, however it is
+made, costs more than a few milliseconds. Lengths are in characters.
+
+A text may hold what a terminal or a log takes for a command: escapes, line breaks, characters that turn the direction
+of what follows. Each medium has one function: ``shown`` for a terminal, ``logged`` for the log, ``url_segment`` for
+URLs. HTML is escaped by its templates, SQL by its quoting. It may also hold a password or a token: ``mask_secrets``
+takes them out of what a person will see, such as DSNs, messages and tracebacks.
 """
 
-from urllib.parse import quote
+import re
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
+
+MAX_CODE_LENGTH = 80
+"""Of codes and of organizations' ids."""
+
+MAX_NAME_LENGTH = 200
+"""Of names for people to read."""
+
+MAX_CRON_LENGTH = 256
+"""Of cron expressions. One that lists every minute of an hour has 169 characters in its first field."""
+
+MAX_WORD_LENGTH = 200
+"""Of ids of every kind: of ours, of a cloud's projects and pools, of roles' names."""
+
+MAX_TEXT_LENGTH = 2048
+"""Of everything else: URLs, keys, tokens, folders."""
+
+MAX_PREFIX_LENGTH = 512
+"""Of a folder inside a destination. A key has at most 1,024 bytes, and our own part of it takes some."""
+
+MAX_INSTANT_LENGTH = 64
+"""Of a date and time."""
+
+MAX_PATH_LENGTH = 4096
+"""Of the path of a file, as Linux bounds it."""
+
+MAX_ENTITIES = 400
+"""In one schedule, export or request."""
+
+MAX_DESTINATIONS = 100
+"""Of one schedule or export."""
+
+MAX_IDS = 100
+"""In the filter of a list."""
+
+MAX_NAMES = 100
+"""Of groups or hosts, in the configuration."""
+
+MAX_DECLARED = 100_000
+"""Destinations, and schedules, in the configuration."""
+
+MAX_FIELDS = 64
+"""Of a JSON object in a request."""
+
+MAX_DOCUMENT_BYTES = 256_000
+"""Of a JSON document in a request. The largest good one, with 400 entities of 80 characters, has 40 kB."""
+
+MAX_COUNT = 2**31 - 1
+"""Of versions."""
+
+MAX_SIZE_BYTES = 2**63 - 1
+"""Of sizes in the configuration."""
+
+MAX_SENTENCES = 5
+"""Faults that one answer names; it counts the others."""
+
+MAX_SENTENCE_LENGTH = 600
+"""Of the sentence about one fault."""
+
+MAX_SHOWN_LENGTH = 80
+"""Of what a sentence repeats of a request."""
+
+MASK = "***"
+
+# scheme://user:password@ — up to the last @ of the word: a password with an @ or a / in it is masked whole.
+_USER_INFO = re.compile(r"(?P<before>\b[a-z][a-z0-9+.-]*://[^\s:/@?#'\"]*:)(?P<secret>[^\s'\"]*)(?=@)", re.IGNORECASE)
+_SENSITIVE_NAMES = (
+    "password|passwd|pgpassword|sslpassword|passphrase|secret|secret_access_key|api_secret|api_key|authorization"
+    "|(?:access|refresh|session|bearer)_?token"  # not every token: type_token is part of a file name
+)
+_ASSIGNMENT = re.compile(
+    rf"(?P<before>(?<![a-z])(?:{_SENSITIVE_NAMES})\s*=\s*)"
+    r"(?P<secret>'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|[^\s&'\",;)]+)",
+    re.IGNORECASE,
+)
+_TOKEN = re.compile(r"(?P<before>/downloads/|\bbearer\s+)(?P<secret>[\w-]{16,}\.[\w-]{16,})", re.IGNORECASE)
+"""What the API hands out and takes: its holder can use it until it expires."""
+
+_SECRET_NAME = re.compile(rf"(?:^|.*[_\-. ])(?:{_SENSITIVE_NAMES})", re.IGNORECASE)
 
 
 def shown(text: str, *, encoding: str | None = None, keep: str = "") -> str:
@@ -50,6 +134,25 @@ def check_printable(text: str) -> str:
     return text
 
 
+def mask_secrets(text: str) -> str:
+    """The text with every password in a URL, a query or a ``password=…``, and every token, replaced by ``***``."""
+    if "://" in text:
+        text = _USER_INFO.sub(rf"\g<before>{MASK}", text)
+    if "." in text:
+        text = _TOKEN.sub(rf"\g<before>{MASK}", text)
+    return _ASSIGNMENT.sub(rf"\g<before>{MASK}", text) if "=" in text else text
+
+
+def names_a_secret(key: str) -> bool:
+    """Whether a key such as ``password`` or ``aws_secret_access_key`` holds nothing but a secret."""
+    return _SECRET_NAME.fullmatch(key) is not None
+
+
+def passwords_in(*dsns: str) -> frozenset[str]:
+    """The passwords of DSNs, as written and decoded; empty when there are none or they cannot be read."""
+    return frozenset(password for dsn in dsns for password in _passwords_in(dsn))
+
+
 def _escaped(character: str, keep: str) -> str:
     if character.isprintable() or character in keep:
         return character
@@ -71,3 +174,13 @@ def _is_plain(character: str, encoding: str | None) -> bool:
 def _json_escape(character: str) -> str:
     units = character.encode("utf-16-be", errors="surrogatepass")
     return "".join(f"\\u{units[place : place + 2].hex()}" for place in range(0, len(units), 2))
+
+
+def _passwords_in(dsn: str) -> frozenset[str]:
+    try:
+        parts = urlsplit(dsn)
+        written = [parts.password or ""]
+        written += [value for key, value in parse_qsl(parts.query) if names_a_secret(key)]
+    except ValueError:
+        written = [match["secret"] for match in _USER_INFO.finditer(dsn)]
+    return frozenset(form for password in written for form in (password, unquote(password)) if form)

@@ -12,9 +12,9 @@ from typing import Any
 from uuid import UUID
 
 from exportd.model.entity import EntityCode
+from exportd.model.errors import FullReason
 from exportd.model.identity_cache import IdentityCache
 from exportd.model.job import JobId
-from exportd.model.reason import FullReason
 from exportd.model.schedule import DestinationCode
 
 
@@ -129,17 +129,10 @@ def start_of(
         if isinstance(backfill.begins, FullReason):
             forced.setdefault(backfill.entity, backfill.begins)
         elif backfill.entity in positions:
-            moved[backfill.entity] = _back_to(backfill.begins, positions[backfill.entity])
+            begins, position = backfill.begins, positions[backfill.entity]
+            # Not expired: the request holds the change log by itself.
+            moved[backfill.entity] = replace(
+                position, snapshot=begins.snapshot, taken_at=begins.taken_at, guards=begins.guards, expired=False
+            )
     forced |= {code: FullReason.DATABASE_PUT_BACK for code, position in positions.items() if position.put_back}
     return Start(moved, {code: reason for code, reason in forced.items() if code in positions})
-
-
-def _back_to(beginning: Beginning, position: Position) -> Position:
-    """The same position, but earlier. It is not expired: the request holds the change log by itself."""
-    return replace(
-        position,
-        snapshot=beginning.snapshot,
-        taken_at=beginning.taken_at,
-        guards=beginning.guards,
-        expired=False,
-    )

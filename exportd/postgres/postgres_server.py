@@ -22,10 +22,8 @@ import asyncpg
 
 from exportd.database import quoting
 from exportd.model.errors import SettingsError
-from exportd.postgres.binaries import find_binaries, major_version, usable_binaries
+from exportd.postgres.binaries import major_version, usable_binaries
 from exportd.postgres.server_process import Account, ServerProcess, environment
-
-__all__ = ["PostgresServer", "find_binaries"]
 
 _START_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 20.0

@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 from croniter import croniter
 
-from exportd.model.bounds import MAX_CRON_LENGTH
+from exportd.model.foreign_text import MAX_CRON_LENGTH
 
 _VALUE = "[0-9]{1,2}|[A-Za-z]{3}"
 _ITEM = re.compile(rf"(?:\*|(?P<low>{_VALUE})(?:-(?P<high>{_VALUE}))?)(?:/(?P<step>[0-9]{{1,2}}))?")

@@ -22,9 +22,8 @@ from exportd.database.declaration_table import SCHEDULE, declare
 from exportd.database.unit_of_work import notify, slices, statements, transaction, write_audit
 from exportd.model.declared import columns_of
 from exportd.model.entity import OrganizationId
-from exportd.model.errors import PermanentError, TransientError
+from exportd.model.errors import PermanentError, Reason, TransientError
 from exportd.model.job import JobId
-from exportd.model.reason import Reason
 from exportd.model.schedule import CONFIGURATION, Origin, Schedule, ScheduleDeclaration, ScheduleId
 from exportd.schedules import calendar
 from exportd.schedules.schedule_record import Firing, ScheduleEdit, schedule_from_row

@@ -26,9 +26,8 @@ from exportd.database.quota_table import Quota, admit_program
 from exportd.database.unit_of_work import notify, statements, transaction, write_audit
 from exportd.model.declared import missing
 from exportd.model.entity import EntityCode, OrganizationId
-from exportd.model.errors import PermanentError
+from exportd.model.errors import FullReason, PermanentError, Reason
 from exportd.model.job import JobId, JobState
-from exportd.model.reason import FullReason, Reason
 from exportd.model.schedule import Pause, Schedule, ScheduleId
 from exportd.model.start import BackfillRequest, Beginning, wider
 from exportd.schedules.firing_table import fire_held

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from exportd.model.bounds import MAX_DECLARED, MAX_NAME_LENGTH
+from exportd.model.foreign_text import MAX_DECLARED, MAX_NAME_LENGTH
 from exportd.settings.section import (
     Effect,
     FilePath,

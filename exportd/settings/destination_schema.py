@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-from exportd.model.bounds import MAX_NAMES
+from exportd.model.foreign_text import MAX_NAMES
 from exportd.settings.section import (
     Code,
     Effect,

@@ -8,14 +8,15 @@ import json
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from pydantic.fields import FieldInfo
 
 from exportd.model.entity import Entity, EntityCode
+from exportd.model.foreign_text import mask_secrets
 from exportd.settings.schema import TABLES, Settings
-from exportd.settings.secrets import mask_secrets
 from exportd.settings.section import Effect, Scope, Section, Setting
 
 _HOST_OPTIONS = ("host", "port", "dbname", "database")
@@ -170,8 +171,5 @@ def shown(value: object) -> str:
 
 def agreed(settings: Settings) -> Mapping[str, str]:
     """The values that all daemons of a database should have, by key, for people to read."""
-    values = {}
-    for path in sorted(path for path, setting in KEYS.items() if setting.scope is Scope.DATABASE):
-        table, _, key = path.partition(".")
-        values[path] = shown(getattr(getattr(settings, table), key))
-    return values
+    paths = sorted(path for path, setting in KEYS.items() if setting.scope is Scope.DATABASE)
+    return {path: shown(attrgetter(path)(settings)) for path in paths}

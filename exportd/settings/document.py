@@ -99,7 +99,9 @@ class _Scanner:
         for name in self._scan_dotted_key():
             path = (*path, name)
             self.lines.setdefault(path, line)
-        self._expect("=")
+        if self._peek() != "=":
+            raise ValueError(f"= is missing on line {self._line()}")
+        self._position += 1
         self._skip(_BLANKS)
         self._scan_value(path)
 
@@ -196,11 +198,6 @@ class _Scanner:
                 self._position = len(self._text) if end < 0 else end
             else:
                 return
-
-    def _expect(self, character: str) -> None:
-        if self._peek() != character:
-            raise ValueError(f"{character} is missing on line {self._line()}")
-        self._position += 1
 
     def _peek(self) -> str:
         return self._text[self._position] if self._position < len(self._text) else ""

@@ -5,7 +5,7 @@ driver would hand it to the server as a setting, whose refusal says nothing of t
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
@@ -116,8 +116,8 @@ def read_dsn(text: str) -> Dsn:
     options = _options(parts.query)
     userinfo, _, hosts = parts.netloc.rpartition("@")
     user, _, password = userinfo.partition(":")
-    for ports in (*(host for host in hosts.split(",") if host), *_ports(options)):
-        _check_port(ports)
+    for host in (*hosts.split(","), *(f":{port}" for port in options.get("port", "").split(",") if port)):
+        _check_port(host)
     return Dsn(
         text=parts._replace(query=urlencode(_driver_options(options), quote_via=quote)).geturl(),
         hosts=unquote(hosts) or options.get("host"),
@@ -209,12 +209,6 @@ def _connect_timeout_s(options: Mapping[str, str]) -> float | None:
     if not re.fullmatch(r"-?[0-9]{1,9}", text):
         raise ValueError("has the option connect_timeout: should be a whole number of seconds")
     return min(float(text), _MAX_CONNECT_TIMEOUT_S) if int(text) > 0 else None
-
-
-def _ports(options: Mapping[str, str]) -> Iterator[str]:
-    for port in options.get("port", "").split(","):
-        if port:
-            yield f":{port}"
 
 
 def _check_port(host: str) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr
 
-from exportd.model.bounds import MAX_CRON_LENGTH, MAX_DECLARED, MAX_DESTINATIONS
+from exportd.model.foreign_text import MAX_CRON_LENGTH, MAX_DECLARED, MAX_DESTINATIONS
 from exportd.model.schedule import ExportFormat, Rule, Unit, rule_from
 from exportd.settings.control_schema import ControlSettings, MetricsSettings
 from exportd.settings.destination_schema import DestinationSettings, GcsSettings, S3Settings

@@ -6,15 +6,15 @@ Pure. Sizes are written as people write them: ``"6 GB"`` is 6,000,000,000 bytes,
 import ipaddress
 import re
 from dataclasses import dataclass
-from decimal import Decimal
 from enum import StrEnum
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 
-from exportd.model.bounds import (
+from exportd.model.foreign_text import (
     MAX_CODE_LENGTH,
     MAX_ENTITIES,
     MAX_NAME_LENGTH,
@@ -23,8 +23,8 @@ from exportd.model.bounds import (
     MAX_PREFIX_LENGTH,
     MAX_SIZE_BYTES,
     MAX_TEXT_LENGTH,
+    check_printable,
 )
-from exportd.model.foreign_text import check_printable
 
 # No white space or control character at either end; inside, a plain space is allowed as well.
 _CODE = re.compile(r"[^\x00-\x20\x7f](?:[^\x00-\x1f\x7f]*[^\x00-\x20\x7f])?")
@@ -213,17 +213,11 @@ def _parse_text(text: str) -> int:
     match = _SIZE.fullmatch(text.strip()) if len(text) <= MAX_NAME_LENGTH else None
     if match is None:
         raise ValueError(f"should be a size: {_EXAMPLE}")
-    unit = match["unit"]
-    if not unit:
-        return _whole(Decimal(match["number"]))
-    factor = _BY_LOWER_CASE.get(unit.lower())
+    factor = _BY_LOWER_CASE.get(match["unit"].lower() or "b")
     if factor is None:
-        raise ValueError(f"has the unknown unit {unit}: use one of {', '.join(_UNITS)}")
-    return _whole(Decimal(match["number"]) * factor)
-
-
-def _whole(size: Decimal) -> int:
-    if size != size.to_integral_value():
+        raise ValueError(f"has the unknown unit {match['unit']}: use one of {', '.join(_UNITS)}")
+    size = Fraction(match["number"]) * factor
+    if size.denominator != 1:
         raise ValueError("should be a whole number of bytes")
     return int(size)
 

@@ -14,8 +14,8 @@ from pydantic import BaseModel, Tag, ValidationError
 from pydantic_core import ErrorDetails
 
 from exportd.model.errors import Problem
+from exportd.model.foreign_text import names_a_secret
 from exportd.settings.document import Document, KeyPath, format_path, sorted_by_line
-from exportd.settings.secrets import names_a_secret
 
 _MAX_VALUE_LENGTH = 60
 
@@ -38,7 +38,8 @@ def problems_of(error: ValidationError, *, document: Document, model: type[BaseM
         if detail["type"] == "extra_forbidden":
             problem = document.problem(path, _unknown_key(path, owner, model), about=path[:-1])
         elif detail["type"] == "union_tag_invalid":
-            problem = document.problem((*path, "type"), _unknown_kind(detail["ctx"]))
+            kind, kinds = detail["ctx"]["tag"], detail["ctx"]["expected_tags"]
+            problem = document.problem((*path, "type"), _not_one_of(kind, _choices(kinds), describe(kind)))
         else:
             problem = document.problem(path, _sentence(detail, path, owner))
         found.append(problem)
@@ -132,10 +133,6 @@ def _table_form(path: KeyPath) -> str:
     if len(path) == 1:
         return f"a table (write [{path[0]}] with single brackets)"
     return "a table"
-
-
-def _unknown_kind(context: dict[str, Any]) -> str:
-    return _not_one_of(context["tag"], _choices(context["expected_tags"]), describe(context["tag"]))
 
 
 def _unknown_key(path: KeyPath, owner: type[BaseModel] | None, model: type[BaseModel]) -> str:

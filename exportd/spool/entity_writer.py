@@ -18,9 +18,8 @@ import anyio
 import structlog
 
 from exportd.model.entity import EntityCode
-from exportd.model.errors import ExportdError, TransientError
+from exportd.model.errors import ExportdError, Reason, TransientError
 from exportd.model.job import EntityProgress, JobId, Part
-from exportd.model.reason import Reason
 from exportd.model.schedule import ExportFormat
 from exportd.spool import folders
 from exportd.spool.folders import translate

@@ -10,8 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from exportd.model.errors import ExportdError, PermanentError, TransientError
-from exportd.model.reason import Reason
+from exportd.model.errors import ExportdError, PermanentError, Reason, TransientError
 
 FOLDER_MODE = 0o700
 FILE_MODE = 0o600

@@ -29,8 +29,7 @@ from typing import BinaryIO, Final
 
 import structlog
 
-from exportd.model.errors import PermanentError
-from exportd.model.reason import Reason
+from exportd.model.errors import PermanentError, Reason
 from exportd.spool import folders
 
 MAX_BYTES: Final = 16 << 20

@@ -22,9 +22,8 @@ import anyio
 import anyio.to_thread
 
 from exportd.model.entity import EntityCode
-from exportd.model.errors import PermanentError, TransientError
+from exportd.model.errors import PermanentError, Reason, TransientError
 from exportd.model.job import Part
-from exportd.model.reason import Reason
 from exportd.spool.folders import partial_path
 from exportd.spool.journal_keeper import JournalKeeper
 

@@ -12,9 +12,8 @@ from uuid import UUID
 
 import anyio.to_thread
 
-from exportd.model.errors import PermanentError
+from exportd.model.errors import PermanentError, Reason
 from exportd.model.job import Publication
-from exportd.model.reason import Reason
 from exportd.model.schedule import ScheduleId
 from exportd.spool.folders import translated
 from exportd.spool.spool import Spool

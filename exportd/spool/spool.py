@@ -29,9 +29,8 @@ import structlog
 
 from exportd.database.call_batcher import CallBatcher
 from exportd.model.entity import OrganizationId
-from exportd.model.errors import OccupiedError, PermanentError, TransientError
+from exportd.model.errors import OccupiedError, PermanentError, Reason, TransientError
 from exportd.model.job import JobId
-from exportd.model.reason import Reason
 from exportd.settings.schema import LiveSettings
 from exportd.spool import folders
 from exportd.spool.folders import PARTIAL_SUFFIX, translated

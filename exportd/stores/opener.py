@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
-from exportd.model.errors import PermanentError, SettingsError
-from exportd.model.reason import Reason
+from exportd.model.errors import PermanentError, Reason, SettingsError
 from exportd.settings.destination_schema import (
     DestinationSettings,
     DirectoryDestination,

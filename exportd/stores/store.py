@@ -24,8 +24,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
-from exportd.model.errors import PermanentError, TransientError
-from exportd.model.reason import Reason
+from exportd.model.errors import PermanentError, Reason, TransientError
 from exportd.stores.layout import ObjectKey, check_key
 
 

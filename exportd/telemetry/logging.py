@@ -1,22 +1,19 @@
 """The daemon's log: structlog events as lines for people or JSON for programs, never with a secret.
 
 Events are short fixed phrases (``job finished``); everything that varies is a key. What a piece of work is about is
-bound once with ``bound(...)``. Then it stands in every event of that task and its children, also in those that
-libraries send through the standard ``logging`` module. Values are made plain enough for JSON on the way.
+bound once with structlog's ``bound_contextvars``. Then it stands in every event of that task and its children, also in
+those that libraries send through the standard ``logging`` module. Values are made plain enough for JSON on the way.
 """
 
 import logging
 import math
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
-from collections.abc import Set as AbstractSet
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping, MutableMapping
+from contextlib import suppress
 from datetime import date, timedelta
 from enum import Enum
-from functools import singledispatch
 from pathlib import PurePath
-from types import NoneType
 from typing import Any, Literal, TextIO, cast, get_args
 from uuid import UUID
 
@@ -25,8 +22,7 @@ import structlog
 from stamina.instrumentation import RetryDetails
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from exportd.model.foreign_text import logged, shown
-from exportd.settings.secrets import MASK, mask_secrets, names_a_secret
+from exportd.model.foreign_text import MASK, logged, mask_secrets, names_a_secret, shown
 
 Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["auto", "console", "json"]
@@ -60,7 +56,13 @@ def configure(*, level: Level, line_format: Format, stream: TextIO | None = None
     out = LogStream(target)
     _streams.append(out)
     threshold = logging.getLevelNamesMapping()[level.upper()]
-    for_people = line_format == "console" or (line_format == "auto" and out.isatty())
+    for_people: list[Processor] = [
+        one_line_values,
+        structlog.dev.ConsoleRenderer(
+            colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback, sort_keys=False
+        ),
+    ]
+    for_programs: list[Processor] = [structlog.processors.JSONRenderer(ensure_ascii=False)]
     enrich: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -71,14 +73,10 @@ def configure(*, level: Level, line_format: Format, stream: TextIO | None = None
         structlog.processors.format_exc_info,
         plain_values,
         SecretMask(secrets),
-        *(
-            (one_line_values, _line_for_people(colors=out.isatty()))
-            if for_people
-            else (structlog.processors.JSONRenderer(ensure_ascii=False),)
-        ),
+        *(for_people if line_format == "console" or (line_format == "auto" and out.isatty()) else for_programs),
     ]
     if is_journal(target, os.environ):
-        render.append(JournalPrefix())
+        render.append(journal_prefix)
     structlog.configure(
         processors=[*enrich, *render],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
@@ -142,39 +140,8 @@ def _silence() -> None:
         logging.getLogger(library).setLevel(logging.CRITICAL)
 
 
-@contextmanager
-def bound(
-    *,
-    organization: str | None = None,
-    schedule: str | None = None,
-    job_id: UUID | None = None,
-    attempt: int | None = None,
-    entity: str | None = None,
-    part: int | None = None,
-    destination: str | None = None,
-) -> Iterator[None]:
-    """Puts what the work is about into every event inside the block. These are the names that dashboards use."""
-    given = {
-        "organization": organization,
-        "schedule": schedule,
-        "job_id": job_id,
-        "attempt": attempt,
-        "entity": entity,
-        "part": part,
-        "destination": destination,
-    }
-    with structlog.contextvars.bound_contextvars(**{key: value for key, value in given.items() if value is not None}):
-        yield
-
-
 def _log_retry(details: RetryDetails) -> None:
     structlog.get_logger().debug("trying again", error=str(details.caused_by), after_s=round(details.wait_for, 2))
-
-
-def _line_for_people(*, colors: bool) -> Processor:
-    return structlog.dev.ConsoleRenderer(
-        colors=colors, exception_formatter=structlog.dev.plain_traceback, sort_keys=False
-    )
 
 
 class LogStream:
@@ -214,13 +181,13 @@ class LogStream:
                 self._stream.flush()
 
 
-class JournalPrefix:
-    """A structlog processor, after the one that makes the line: says the line's priority as journald reads it."""
+def journal_prefix(logger: WrappedLogger, method: str, line: Any) -> str:
+    """A structlog processor, after the one that makes the line: begins it with its priority as journald reads it.
 
-    def __call__(self, logger: Any, method: str, line: Any) -> str:
-        """The line with ``<4>`` before it for a warning, and before each line of a traceback too."""
-        prefix = f"<{_PRIORITIES.get(method, 6)}>"
-        return prefix + str(line).replace("\n", f"\n{prefix}")
+    That is ``<4>`` for a warning, before each line of a traceback too.
+    """
+    prefix = f"<{_PRIORITIES.get(method, 6)}>"
+    return prefix + str(line).replace("\n", f"\n{prefix}")
 
 
 def is_journal(stream: TextIO, environment: MutableMapping[str, str]) -> bool:
@@ -292,68 +259,29 @@ class SecretMask:
         return mask_secrets(text)
 
 
-@singledispatch
 def _plain(value: object) -> Any:
-    return _plain_text(repr(value))
-
-
-@_plain.register
-def _plain_text(value: str) -> Any:
-    # Also lone surrogates (a file name that is not UTF-8), which cannot be written.
-    return logged(str(value))
-
-
-@_plain.register(NoneType)
-@_plain.register(int)
-def _plain_as_it_is(value: object) -> Any:
-    return value.value if isinstance(value, Enum) else value  # an IntEnum is an int first
-
-
-@_plain.register
-def _plain_float(value: float) -> Any:
-    return value if math.isfinite(value) else str(value)
-
-
-@_plain.register
-def _plain_enum(value: Enum) -> Any:
-    return _plain(value.value)
-
-
-@_plain.register(UUID)
-@_plain.register(PurePath)
-@_plain.register(timedelta)
-def _plain_by_name(value: object) -> Any:
-    return _plain_text(str(value))
-
-
-@_plain.register
-def _plain_time(value: date) -> Any:
-    return value.isoformat()
-
-
-@_plain.register
-def _plain_error(value: BaseException) -> Any:
-    return _plain_text(f"{type(value).__name__}: {value}")
-
-
-@_plain.register(bytes)
-@_plain.register(bytearray)
-def _plain_bytes(value: bytes | bytearray) -> Any:
-    return f"{len(value)} bytes"
-
-
-@_plain.register(Mapping)
-def _plain_mapping(value: Mapping[object, object]) -> Any:
-    return {str(_plain(name)): _plain(item) for name, item in value.items()}
-
-
-@_plain.register(list)
-@_plain.register(tuple)
-def _plain_list(value: list[object] | tuple[object, ...]) -> Any:
-    return [_plain(item) for item in value]
-
-
-@_plain.register(set)
-@_plain.register(frozenset)
-def _plain_set(value: AbstractSet[object]) -> Any:
-    return sorted((_plain(item) for item in value), key=str)
+    plain: Any
+    match value:
+        case Enum():  # before text and number, which one may be as well
+            plain = _plain(value.value)
+        case None | int():
+            plain = value
+        case float():
+            plain = value if math.isfinite(value) else str(value)
+        case str() | UUID() | PurePath() | timedelta():
+            plain = logged(str(value))  # also lone surrogates (a file name that is not UTF-8), which cannot be written
+        case date():
+            plain = value.isoformat()
+        case BaseException():
+            plain = logged(f"{type(value).__name__}: {value}")
+        case bytes() | bytearray():
+            plain = f"{len(value)} bytes"
+        case list() | tuple():
+            plain = [_plain(item) for item in value]
+        case set() | frozenset():
+            plain = sorted((_plain(item) for item in value), key=str)
+        case Mapping():
+            plain = {str(_plain(name)): _plain(item) for name, item in value.items()}
+        case _:
+            plain = logged(repr(value))
+    return plain

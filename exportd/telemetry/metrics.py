@@ -17,9 +17,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from exportd import __version__
 from exportd.model.clock import Clock
 from exportd.model.entity import EntityCode
-from exportd.model.errors import ExportdError
+from exportd.model.errors import ExportdError, Reason
 from exportd.model.job import JobProgress, JobState, Lease, RunJob
-from exportd.model.reason import Reason
 
 _LOOP_DELAY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 _ATTEMPT_BUCKETS_S = (0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 4 * 3600)

@@ -9,8 +9,8 @@ from pathlib import Path
 import anyio
 
 from exportd.capture.installer import CaptureInstaller, capture_is_intact
+from exportd.catalog.checker import resolve
 from exportd.catalog.document import Catalog, loads
-from exportd.catalog.resolver import resolve
 from exportd.database.connector import Connection, Connector, Pool
 from exportd.database.migrator import migrate
 from exportd.delivery.byte_limiter import ByteLimiter

@@ -14,8 +14,8 @@ from typing import Any
 import anyio
 
 from exportd.capture.installer import CaptureInstaller, capture_is_intact
+from exportd.catalog.checker import resolve
 from exportd.catalog.document import loads
-from exportd.catalog.resolver import resolve
 from exportd.database.connector import Connection, Connector, Pool
 from exportd.database.migrator import migrate
 from exportd.delivery.byte_limiter import ByteLimiter

@@ -12,9 +12,9 @@ from exportd.jobs.job_table import JobTable
 from exportd.manifest.document import Manifest
 from exportd.model.clock import SystemClock
 from exportd.model.entity import EntityCode
+from exportd.model.errors import FullReason
 from exportd.model.extraction import Extraction
 from exportd.model.job import JobId
-from exportd.model.reason import FullReason
 from exportd.model.schedule import ScheduleId
 from exportd.model.start import Beginning
 from exportd.schedules.firing_table import ScheduleTable

@@ -6,7 +6,7 @@ import pytest
 
 from exportd.capture.pruner import Pruned
 from exportd.database import queries
-from exportd.model.reason import FullReason
+from exportd.model.errors import FullReason
 from tests.acceptance.call_interrupter import CallInterrupter
 from tests.acceptance.delivered_files import DeliveredFiles
 from tests.acceptance.sample_application import ENTITIES, Application

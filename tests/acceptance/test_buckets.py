@@ -5,8 +5,8 @@ from datetime import timedelta
 
 import pytest
 
+from exportd.model.errors import FullReason
 from exportd.model.extraction import Mode
-from exportd.model.reason import FullReason
 from tests.acceptance.declarations import destination, s3_destination, schedule
 from tests.acceptance.delivered_files import DeliveredFiles
 from tests.acceptance.destinations import S3Bucket

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from exportd.model.errors import FullReason
 from exportd.model.extraction import Mode
-from exportd.model.reason import FullReason
 from tests.acceptance.declarations import destination, schedule
 from tests.acceptance.delivered_files import DeliveredFiles
 from tests.acceptance.sample_application import CATALOG, ORGANIZATION, Application

@@ -8,8 +8,7 @@ from uuid import UUID
 import pytest
 from structlog.testing import capture_logs
 
-from exportd.model.errors import PermanentError, TransientError
-from exportd.model.reason import Reason
+from exportd.model.errors import PermanentError, Reason, TransientError
 from tests.acceptance.call_interrupter import CallInterrupter, Interruption
 from tests.acceptance.declarations import destination, gcs_destination, s3_destination, schedule
 from tests.acceptance.delivered_files import DeliveredFiles

@@ -8,8 +8,8 @@ from uuid import UUID
 
 import pytest
 
+from exportd.model.errors import FullReason
 from exportd.model.extraction import Mode
-from exportd.model.reason import FullReason
 from tests.acceptance.declarations import destination, schedule
 from tests.acceptance.delivered_files import DeliveredFiles
 from tests.acceptance.duckdb_contents import contents_of

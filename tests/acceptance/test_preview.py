@@ -13,9 +13,8 @@ from exportd.extraction.previewer import Preview, Previewer
 from exportd.jobs.job_table import JobTable
 from exportd.model.clock import SystemClock
 from exportd.model.entity import EntityCode
-from exportd.model.errors import PermanentError, TransientError
+from exportd.model.errors import PermanentError, Reason, TransientError
 from exportd.model.extraction import Extraction
-from exportd.model.reason import Reason
 from exportd.schedules.firing_table import ScheduleTable
 from exportd.schedules.operations import ScheduleOperator
 from tests.acceptance.call_interrupter import CallInterrupter

@@ -12,8 +12,8 @@ from random import Random
 import pytest
 from anyio import run_process
 
+from exportd.model.errors import FullReason
 from exportd.model.extraction import Mode
-from exportd.model.reason import FullReason
 from exportd.postgres.postgres_server import PostgresServer
 from exportd.postgres.server_process import Account
 from tests.acceptance.declarations import destination, schedule

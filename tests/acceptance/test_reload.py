@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from exportd.settings.secrets import mask_secrets
+from exportd.model.foreign_text import mask_secrets
 from tests.acceptance import statement_blocker
 from tests.acceptance.declarations import destination, gcs_destination, s3_destination, schedule
 from tests.acceptance.delivered_files import DeliveredFiles

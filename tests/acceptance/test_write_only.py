@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from exportd.model.errors import PermanentError, TransientError
-from exportd.model.reason import Reason
+from exportd.model.errors import PermanentError, Reason, TransientError
 from exportd.stores.s3.connector import S3Connector
 from exportd.stores.s3.options import S3Access
 from exportd.stores.s3.store import S3Store

@@ -3,10 +3,12 @@
 CHECKOUT is the folder of another checkout, to compare with; ``--files`` lists the files and what of them was called.
 The rule is the same for each:
 
-- A journey that something makes (a changed row, an edit, a signal) is made on a real Postgres with a real daemon. A
-  file is on it when one of its functions is called between the first step and the last; a constructor alone does not
-  count, for objects are built of more than one journey needs.
-- Left out are the rooms of nouns and of ground that every journey stands on (GROUND), and what an idle daemon calls.
+- A journey that something makes (a changed row, an edit, a signal) is made on a real Postgres with a real daemon that
+  has done the same before. A file is on it when one of its functions is called by the function that begins the journey
+  (ROOTS), by whatever way; a constructor alone does not count, for objects are built of more than one journey needs.
+  The journey of a changed row begins where its job does its work, and that of an edit is the command and the requests
+  that it makes. What a task of the whole daemon does for several jobs at once counts up to where it is asked.
+- Left out are the rooms of nouns and of ground that every journey stands on (GROUND), and what Python itself calls.
 - A journey that a developer makes (a new kind of destination, a new limit) leads through the files that name the last
   thing of its kind: GCS outside of its own room, and each number of ``[limits]`` by its name.
 """
@@ -32,8 +34,11 @@ from exportd.postgres.postgres_server import PostgresServer
 from tests.acceptance.sample_application import CATALOG, ORGANIZATION, Application
 from tests.tools.measure_tree import CHECKOUT, Source, read_sources
 
-GROUND = frozenset({"model", "telemetry", "database"})
-"""Rooms that are not counted."""
+GROUND = ("model/", "telemetry/", "database/", "daemon/garbage.py")
+"""Rooms that are not counted, and the module that Python calls when it collects garbage."""
+
+ROW, REQUEST, RELOAD = ROOTS = ("Pipeline.run", "Gate.__call__", "Reloader.reload")
+"""The functions of the daemon that begin a journey."""
 
 Calls = dict[str, set[str]]
 """The functions that were called, by file."""
@@ -41,16 +46,15 @@ Calls = dict[str, set[str]]
 _TRACER = Path(__file__).with_name("traced_daemon.py")
 _TIMEOUT_S = 60.0
 _POLL_S = 0.05
-_IDLE_S = 2.0
 _QUIET_S = 0.5  # after the last step that can be seen: what follows it at once still belongs to the journey
 
 
-def on_path(calls: Mapping[str, Iterable[str]], idle: Mapping[str, Iterable[str]]) -> Calls:
+def on_path(calls: Mapping[str, Iterable[str]]) -> Calls:
     """The files of a journey and what of them was called, by the rule above."""
     found: Calls = {}
     for path, names in calls.items():
-        own = {name for name in set(names) - set(idle.get(path, ())) if not name.endswith("__init__")}
-        if own and path.partition("/")[0] not in GROUND:
+        own = {name for name in names if not name.endswith("__init__")}
+        if own and not path.startswith(GROUND):
             found[path] = own
     return found
 
@@ -109,8 +113,10 @@ class TracedSite:
             self._process.terminate()
             self._process.wait()
 
-    async def traced(self, first: Callable[[], Awaitable[object]], last: Callable[[], Awaitable[bool]]) -> Calls:
-        """What the daemon calls from a step on until something is seen."""
+    async def traced(
+        self, root: str, first: Callable[[], Awaitable[object]], last: Callable[[], Awaitable[bool]]
+    ) -> Calls:
+        """What ``root`` calls in the daemon from a step on until something is seen."""
         assert self._process is not None
         self._process.send_signal(signal.SIGUSR1)
         await first()
@@ -124,7 +130,7 @@ class TracedSite:
             return calls.exists()
 
         await self.until(written)
-        return {path: set(names) for path, names in json.loads(calls.read_text()).items()}
+        return on_path(json.loads(calls.read_text())[root])
 
     async def command(self, *words: str) -> Calls:
         """Run a command of the command line; what it calls."""
@@ -132,7 +138,7 @@ class TracedSite:
         await asyncio.to_thread(
             subprocess.run, self._command(*words), cwd=self.checkout, env=environment, check=True, capture_output=True
         )
-        return {path: set(names) for path, names in json.loads((self.folder / "command").read_text()).items()}
+        return on_path(json.loads((self.folder / "command").read_text())[""])
 
     async def reload(self) -> None:
         assert self._process is not None
@@ -160,7 +166,13 @@ class TracedSite:
         return [sys.executable, str(_TRACER), *words, "--config", str(self.folder / "exportd.toml")]
 
     def _environment(self, calls: str) -> dict[str, str]:
-        return {**os.environ, "PYTHONPATH": str(self.checkout), "TRACE_FILE": str(self.folder / calls)}
+        target = str(self.folder / calls)
+        return {
+            **os.environ,
+            "PYTHONPATH": str(self.checkout),
+            "TRACE_FILE": target,
+            "TRACE_ROOTS": ",".join(ROOTS),
+        }
 
 
 async def made_journeys(checkout: Path) -> dict[str, Calls]:
@@ -197,9 +209,6 @@ async def _make(site: TracedSite, connection: "asyncpg.Connection[asyncpg.Record
     async def edited() -> bool:
         return bool(said)
 
-    async def idle() -> None:
-        await asyncio.sleep(_IDLE_S)
-
     said: Calls = {}
     await site.until(succeeded(1))
     await site.command(
@@ -207,14 +216,14 @@ async def _make(site: TracedSite, connection: "asyncpg.Connection[asyncpg.Record
         *("--destinations", "lake", "--unit", "DAY", "--period", "1"),
     )
     await site.until(succeeded(2))
-    resting = await site.traced(idle, succeeded(2))
-    row = await site.traced(change, succeeded(3))
-    answered = await site.traced(edit, edited)
-    reload = await site.traced(site.reload, site.reloaded())
+    await change()
+    await site.until(succeeded(3))
+    row = await site.traced(ROW, change, succeeded(4))
+    answered = await site.traced(REQUEST, edit, edited)
     return {
-        "changed row → manifest": on_path(row, resting),
-        "schedule edited by the command line": on_path(said, {}) | on_path(answered, resting),
-        "SIGHUP": on_path(reload, resting),
+        "changed row → manifest": row,
+        "schedule edited by the command line": said | answered,
+        "SIGHUP": await site.traced(RELOAD, site.reload, site.reloaded()),
     }
 
 

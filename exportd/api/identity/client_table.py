@@ -1,21 +1,20 @@
-"""Programs that use the API with credentials, and the key that signs what the API hands out."""
+"""Programs that use the API with credentials, and the roles in which programs and users do."""
 
 import hashlib
 import hmac
 import secrets
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import IntEnum
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from exportd.api.identity.access import Role
 from exportd.database import queries
 from exportd.database.queries import only_row
 from exportd.database.quota_table import Quota, require_room
 from exportd.database.unit_of_work import statements, transaction, write_audit
 from exportd.model.entity import OrganizationId
-from exportd.model.errors import PermanentError
-from exportd.model.reason import Reason
+from exportd.model.errors import PermanentError, Reason
 from exportd.settings.schema import DEFAULT_QUOTAS, QuotaSettings
 
 if TYPE_CHECKING:
@@ -26,6 +25,17 @@ if TYPE_CHECKING:
 _SQL = queries.load("control")
 
 _SECRET_BYTES = 32
+
+
+class Role(IntEnum):
+    """A role may do everything that the roles before it may."""
+
+    READER = 1
+    """Look at everything, and download."""
+    OPERATOR = 2
+    """Create, edit and delete schedules and destinations, ask for exports, pause, run, cancel and retry."""
+    ADMIN = 3
+    """Hand out credentials, take capture away, set the log level."""
 
 
 @dataclass(frozen=True, slots=True)

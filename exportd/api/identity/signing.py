@@ -6,7 +6,6 @@ made for one thing is worth nothing for another. The payload can be read by ever
 The key is in the database, or in a file that all its daemons are given.
 """
 
-import binascii
 import hashlib
 import hmac
 import json
@@ -51,7 +50,7 @@ class Signer:
             return None
         try:
             return dict(json.loads(urlsafe_b64decode(text + "=" * (-len(text) % 4))))
-        except (ValueError, binascii.Error):
+        except ValueError:
             return None
 
     def _mark(self, purpose: str, text: str) -> str:

@@ -8,9 +8,9 @@ from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Request
 
-from exportd.api.dependencies import Access, HandingOut, Limits, MonotonicS, peer_of_request, too_many
-from exportd.api.identity.access import Role
-from exportd.api.identity.authenticator import TOKEN_LIFETIME_S
+from exportd.api.dependencies import Access, HandingOut, Limits, MonotonicS, StrictRoute, peer_of_request, too_many
+from exportd.api.identity.access import TOKEN_LIFETIME_S
+from exportd.api.identity.client_table import Role
 from exportd.api.pagination import IdInPath, id_in_path, organization_of
 from exportd.api.problems import Refusal, responses
 from exportd.api.schemas.operations import (
@@ -21,8 +21,7 @@ from exportd.api.schemas.operations import (
     ShownClient,
     client_fields,
 )
-from exportd.api.transport.request_reader import StrictRoute
-from exportd.model.bounds import MAX_DOCUMENT_BYTES, MAX_FIELDS, MAX_TEXT_LENGTH
+from exportd.model.foreign_text import MAX_DOCUMENT_BYTES, MAX_FIELDS, MAX_TEXT_LENGTH
 
 router = APIRouter(tags=["tokens"], route_class=StrictRoute)
 

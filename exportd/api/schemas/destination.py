@@ -23,9 +23,8 @@ from exportd.destinations import finding
 from exportd.destinations.finding import CheckResult
 from exportd.destinations.permission import Grant
 from exportd.destinations.record import DestinationDeclaration, DestinationRecord
-from exportd.model.bounds import MAX_PREFIX_LENGTH, MAX_TEXT_LENGTH
 from exportd.model.entity import OrganizationId
-from exportd.model.foreign_text import check_printable
+from exportd.model.foreign_text import MAX_PREFIX_LENGTH, MAX_TEXT_LENGTH, check_printable
 from exportd.model.schedule import DestinationCode, Origin, Pause
 from exportd.settings.destination_schema import Scheme, check_pool_part, check_project_number, check_service_account
 from exportd.settings.section import check_prefix
@@ -290,7 +289,7 @@ def destination_check(
 
 
 def grant_list(grants: Sequence[Grant]) -> GrantList:
-    return GrantList(data=[ShownGrant(title=grant.title, text=grant.text) for grant in grants])
+    return GrantList(data=[ShownGrant.of(grant) for grant in grants])
 
 
 def listed_destination(record: DestinationRecord) -> ListedDestination:

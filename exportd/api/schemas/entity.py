@@ -133,46 +133,24 @@ def entity_documents(
         for field in entity.fields:
             if field.reference is not None:
                 incoming[field.reference].append(IncomingReference(entity=entity.code, field=field.name))
-    return [
-        _document(
-            entity,
-            incoming[entity.code],
-            out_of_order.get(entity.code),
-            known.get(entity.code),
-            shows_tables=shows_tables,
-        )
-        for entity in shown
-    ]
-
-
-def _document(
-    entity: Entity,
-    incoming: list[IncomingReference],
-    trouble: str | None,
-    standing: EntityStanding | None,
-    *,
-    shows_tables: bool,
-) -> EntityDocument:
-    return EntityDocument(
-        entity=entity.code,
-        label=entity.label,
-        type_token=entity.type_token,
-        table=str(entity.table) if shows_tables else None,
-        key=list(entity.key),
-        modified=entity.modified,
-        fields=[
-            FieldDocument(
-                name=field.name,
-                type=field.type,
-                format=field.format,
-                column=field.column if shows_tables else None,
-                reference=field.reference,
+    documents = []
+    for entity in shown:
+        fields = [FieldDocument.of(field) for field in entity.fields]
+        trouble, standing = out_of_order.get(entity.code), known.get(entity.code)
+        documents.append(
+            EntityDocument(
+                entity=entity.code,
+                label=entity.label,
+                type_token=entity.type_token,
+                table=str(entity.table) if shows_tables else None,
+                key=list(entity.key),
+                modified=entity.modified,
+                fields=fields if shows_tables else [field.model_copy(update={"column": None}) for field in fields],
+                referenced_by=incoming[entity.code],
+                out_of_order=trouble if trouble is None or shows_tables else _TROUBLE_FOR_PROGRAMS,
+                estimated_rows=None if standing is None else standing.rows,
+                capture=None if standing is None else standing.capture,
+                looked_at=None if standing is None else standing.looked_at,
             )
-            for field in entity.fields
-        ],
-        referenced_by=incoming,
-        out_of_order=trouble if trouble is None or shows_tables else _TROUBLE_FOR_PROGRAMS,
-        estimated_rows=None if standing is None else standing.rows,
-        capture=None if standing is None else standing.capture,
-        looked_at=None if standing is None else standing.looked_at,
-    )
+        )
+    return documents

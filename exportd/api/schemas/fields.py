@@ -1,14 +1,14 @@
 """What the schemas have in common: field types, and how strict bodies are. Pure."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import WithJsonSchema
 
-from exportd.model.bounds import (
+from exportd.model.foreign_text import (
     MAX_CODE_LENGTH,
     MAX_COUNT,
     MAX_ENTITIES,
@@ -18,8 +18,8 @@ from exportd.model.bounds import (
     MAX_NAME_LENGTH,
     MAX_TEXT_LENGTH,
     MAX_WORD_LENGTH,
+    check_printable,
 )
-from exportd.model.foreign_text import check_printable
 from exportd.model.schedule import Pause
 from exportd.settings.section import check_code
 
@@ -80,6 +80,9 @@ StartDate = Annotated[Instant, AfterValidator(_check_start_date)]
 ExactMoment = Annotated[datetime, PlainSerializer(_format_exactly), DATE_TIME]
 """An instant in an answer, as it was asked for: to the microsecond."""
 
+Id = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, UUID) else value)]
+"""An id in an answer that is made of a record (``Answer.of``), which has it as a uuid."""
+
 Word = Annotated[str, Field(min_length=1, max_length=MAX_WORD_LENGTH), AfterValidator(check_printable)]
 """An id or a short text of another system."""
 
@@ -136,6 +139,11 @@ class Answer(BaseModel):
     """
 
     model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, validate_by_alias=True, frozen=True)
+
+    @classmethod
+    def of(cls, record: object) -> Self:
+        """What a record says whose attributes are called like the fields; it may have more of them."""
+        return cls.model_validate(record, from_attributes=True)
 
 
 OfOneKind = Annotated[str | None, Field(exclude_if=lambda value: value is None)]

@@ -1,15 +1,16 @@
 """Jobs, and the links to their files. Pure."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from exportd.api.schemas.fields import Answer, ExactMoment, Moment
-from exportd.jobs.job_record import AttemptRecord, JobRecord, for_organization
+from exportd.jobs.job_record import JobRecord, for_organization
 from exportd.jobs.requests import FoundJob, JobSummary
+from exportd.model.errors import FullReason
 from exportd.model.extraction import Mode
-from exportd.model.job import EntityProgress, JobState, Stall
-from exportd.model.reason import FullReason
+from exportd.model.job import EntityProgress, Job, JobState, Stall
 from exportd.model.schedule import DialectName
 
 JobStatus = Literal["PENDING", "RUNNING", "SUCCEEDED", "FAILED"]
@@ -200,34 +201,10 @@ def found_job(found: FoundJob, *, shows_hosts: bool = True) -> FoundJobDocument:
     """``shows_hosts``: for users of the machine."""
     job = found if shows_hosts else found.for_organization()
     return FoundJobDocument(
-        id=str(job.id),
-        schedule_id=None if job.schedule_id is None else str(job.schedule_id),
-        start_date=job.start_date,
-        started_at=job.started_at,
-        date_created=job.created_at,
-        status=job.state.value,
-        organization=job.organization,
-        schedule=job.schedule_code,
-        export_file_format=job.file_format.value,
-        destinations=list(job.destinations),
-        due_at=job.due_at,
-        finished_at=job.finished_at,
-        phase=job.phase.value,
-        attempt=job.attempt,
+        **_line_fields(job, job),
         holder=job.holder,
-        reason=job.reason,
-        message=job.message,
         delivered_to=list(job.delivered_to),
-        totals=JobTotals(
-            entities=job.entities,
-            done=job.done,
-            full=job.full_entities,
-            full_reasons=list(job.full_reasons),
-            rows=job.rows,
-            deleted_rows=job.deleted_rows,
-            files=job.files,
-            size_bytes=job.size_bytes,
-        ),
+        totals=JobTotals.of(job).model_copy(update={"full": job.full_entities}),
     )
 
 
@@ -239,30 +216,15 @@ def job_details(record: JobRecord, retention: timedelta, *, shows_hosts: bool = 
     record, job = record if shows_hosts else for_organization(record), record.job
     waits_for_another_attempt = record.state is JobState.PENDING and record.attempt > 0
     return JobDetails(
-        id=str(job.id),
-        schedule_id=None if job.schedule_id is None else str(job.schedule_id),
-        start_date=job.start_date,
-        started_at=record.started_at,
-        date_created=record.created_at,
-        status=record.state.value,
-        organization=job.organization,
-        schedule=job.schedule_code,
-        export_file_format=job.file_format.value,
-        destinations=list(job.destinations),
-        due_at=job.due_at,
+        **_line_fields(job, record),
         not_before=record.not_before if waits_for_another_attempt else None,
         taken_at=(record.extraction or {}).get("taken_at"),
         sealed_at=record.sealed_at,
-        finished_at=record.finished_at,
         files_kept_until=_kept_until(record, retention),
         files_removed_at=record.expired_at,
-        phase=record.phase.value,
-        attempt=record.attempt,
         holder=record.lease_holder,
         lease_until=record.lease_until,
         stalls=shown_stalls(record.progress.stalls),
-        reason=record.reason,
-        message=record.message,
         entities=_entities(record),
         parts=[
             JobPart(
@@ -275,16 +237,31 @@ def job_details(record: JobRecord, retention: timedelta, *, shows_hosts: bool = 
             for part in record.parts
         ],
         delivered_to=[delivery.destination for delivery in record.deliveries],
-        deliveries=[
-            ShownDelivery(
-                destination=delivery.destination,
-                published_at=delivery.published_at,
-                manifest_sha256=delivery.manifest_sha256,
-            )
-            for delivery in record.deliveries
-        ],
-        attempts=[_attempt(attempt) for attempt in record.attempts],
+        deliveries=[ShownDelivery.of(delivery) for delivery in record.deliveries],
+        attempts=[ShownAttempt.of(attempt) for attempt in record.attempts],
     )
+
+
+def _line_fields(job: Job | FoundJob, record: JobRecord | FoundJob) -> dict[str, Any]:
+    """What lists and the document of one job show alike."""
+    return {
+        "id": str(job.id),
+        "schedule_id": None if job.schedule_id is None else str(job.schedule_id),
+        "start_date": job.start_date,
+        "started_at": record.started_at,
+        "date_created": record.created_at,
+        "status": record.state.value,
+        "organization": job.organization,
+        "schedule": job.schedule_code,
+        "export_file_format": job.file_format.value,
+        "destinations": list(job.destinations),
+        "due_at": job.due_at,
+        "finished_at": record.finished_at,
+        "phase": record.phase.value,
+        "attempt": record.attempt,
+        "reason": record.reason,
+        "message": record.message,
+    }
 
 
 def _kept_until(record: JobRecord, retention: timedelta) -> datetime | None:
@@ -301,17 +278,6 @@ def shown_stalls(stalls: Iterable[Stall]) -> list[ShownStall]:
     ]
 
 
-def _attempt(attempt: AttemptRecord) -> ShownAttempt:
-    return ShownAttempt(
-        number=attempt.number,
-        holder=attempt.holder,
-        started_at=attempt.started_at,
-        ended_at=attempt.ended_at,
-        reason=attempt.reason,
-        message=attempt.message,
-    )
-
-
 def _entities(record: JobRecord) -> dict[str, JobEntity]:
     read: dict[str, Mapping[str, Any]] = {
         entity["entity"]: entity for entity in (record.extraction or {}).get("entities", ())
@@ -323,13 +289,7 @@ def _entities(record: JobRecord) -> dict[str, JobEntity]:
             mode=extracted.get("mode"),
             reason=extracted.get("full_reason"),
             window=_window(record, extracted) if extracted else None,
-            rows=figures.rows,
-            deleted_rows=figures.deleted_rows,
-            content_bytes=figures.content_bytes,
-            size_bytes=figures.size_bytes,
-            files=figures.files,
-            oversized_parts=figures.oversized_parts,
-            done=figures.done,
+            **asdict(figures),
         )
     return found
 

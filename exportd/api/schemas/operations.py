@@ -6,12 +6,12 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 
 from exportd.api.identity.client_table import Client
-from exportd.api.schemas.fields import Answer, DisplayName, EntityName, EntityNames, Moment, RequestBody, Word
+from exportd.api.schemas.fields import Answer, DisplayName, EntityName, EntityNames, Id, Moment, RequestBody, Word
 from exportd.capture.installer import EntityCapture
 from exportd.consumer.verifier import DestinationVerification
-from exportd.database.unit_of_work import AuditRow
-from exportd.model.bounds import MAX_CODE_LENGTH
-from exportd.model.reason import FullReason, Reason
+from exportd.model.errors import FullReason, Reason
+from exportd.model.foreign_text import MAX_CODE_LENGTH
+from exportd.model.schedule import Pause
 from exportd.schedules.operations import Backfill
 
 LogLevelName = Literal["debug", "info", "warning", "error"]
@@ -194,7 +194,7 @@ class AuditEntry(Answer):
     actor: str
     action: str
     organization: str | None = None
-    object_id: str | None = None
+    object_id: Id | None = None
     details: dict[str, Any]
 
 
@@ -205,15 +205,11 @@ class AuditPage(Answer):
     next_token: str | None = None
 
 
-def audit_entry(row: AuditRow) -> AuditEntry:
-    return AuditEntry(
-        at=row.at,
-        actor=row.actor,
-        action=row.action,
-        organization=row.organization,
-        object_id=None if row.object_id is None else str(row.object_id),
-        details=dict(row.details),
-    )
+def shown_pause(pause: Pause | None) -> PauseAnswer:
+    """The answer about what is paused, or, with None, is not."""
+    if pause is None:
+        return PauseAnswer(paused=False)
+    return PauseAnswer(paused=True, since=pause.paused_at, by=pause.paused_by)
 
 
 def shown_backfill(backfill: Backfill) -> Backfilled:

@@ -1,6 +1,7 @@
 """Schedules, what their next runs would hold, and exports without one. Pure."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -12,6 +13,7 @@ from exportd.api.schemas.fields import (
     Code,
     DisplayName,
     EntityNames,
+    Id,
     Moment,
     PauseStatus,
     RequestBody,
@@ -19,16 +21,16 @@ from exportd.api.schemas.fields import (
     Version,
     pause_status,
 )
-from exportd.extraction.estimate import EntityPreview, Figure
+from exportd.extraction.estimate import Figure
 from exportd.extraction.previewer import Preview
 from exportd.jobs.job_record import message_for_organization
-from exportd.model.bounds import MAX_CRON_LENGTH, MAX_DESTINATIONS, MAX_WORD_LENGTH
+from exportd.model.errors import FullReason
 from exportd.model.extraction import Mode
-from exportd.model.reason import FullReason
+from exportd.model.foreign_text import MAX_CRON_LENGTH, MAX_DESTINATIONS, MAX_WORD_LENGTH
 from exportd.model.schedule import API_RULE, ExportFormat, Rule, rule_document, rule_from
 from exportd.schedules.calendar import next_due, rule_gaps, rule_problems, rule_words, upcoming
 from exportd.schedules.cron import Gap
-from exportd.schedules.operations import EntityPosition, NewestJob, ScheduleStanding
+from exportd.schedules.operations import NewestJob, ScheduleStanding
 from exportd.schedules.schedule_record import OwnedSchedule
 
 Format = Literal["CSV", "JSONL"]
@@ -190,7 +192,7 @@ class ShownPosition(Answer):
     """
 
     entity: str
-    job_id: str
+    job_id: Id
     read_at: Moment
     since: Moment | None = None
     starts_anew: bool
@@ -302,7 +304,7 @@ def listed_schedule(owned: OwnedSchedule) -> ListedSchedule:
 
 
 def schedule_document(owned: OwnedSchedule) -> ScheduleDocument:
-    return ScheduleDocument.model_validate(_all_fields(owned))
+    return ScheduleDocument.model_validate(_fields(owned))
 
 
 def schedule_details(owned: OwnedSchedule, standing: ScheduleStanding, *, shows_hosts: bool = True) -> ScheduleDetails:
@@ -310,7 +312,7 @@ def schedule_details(owned: OwnedSchedule, standing: ScheduleStanding, *, shows_
     schedule = owned.schedule
     return ScheduleDetails.model_validate(
         {
-            **_all_fields(owned),
+            **_fields(owned),
             "organization": schedule.declaration.organization,
             "origin": schedule.origin.value,
             "destinations": list(schedule.declaration.destinations),
@@ -321,16 +323,6 @@ def schedule_details(owned: OwnedSchedule, standing: ScheduleStanding, *, shows_
             "last_job": None if standing.newest is None else _newest(standing.newest, shows_hosts=shows_hosts),
             "read_until": standing.read_until,
         }
-    )
-
-
-def shown_position(position: EntityPosition) -> ShownPosition:
-    return ShownPosition(
-        entity=position.entity,
-        job_id=str(position.job_id),
-        read_at=position.read_at,
-        since=position.since,
-        starts_anew=position.starts_anew,
     )
 
 
@@ -353,21 +345,22 @@ def shown_preview(preview: Preview) -> SchedulePreview:
         rows=sum(entity.rows for entity in preview.entities),
         deleted_rows=sum(entity.deleted_rows for entity in preview.entities),
         content_bytes=sum(entity.content_bytes for entity in preview.entities),
-        entities=[_entity_preview(entity) for entity in preview.entities],
+        entities=[
+            ShownEntityPreview.model_validate({**asdict(entity), "reason": entity.full_reason})
+            for entity in preview.entities
+        ],
     )
 
 
-def _all_fields(owned: OwnedSchedule) -> dict[str, object]:
-    return {**_fields(owned), "operational_data_types": list(owned.schedule.declaration.entities)}
-
-
 def _fields(owned: OwnedSchedule) -> dict[str, object]:
+    """What every document of a schedule has; the list shows less of it."""
     schedule, declaration = owned.schedule, owned.schedule.declaration
     return {
         "id": str(schedule.id),
         "version": schedule.version,
         "name": declaration.name,
         "code": declaration.code,
+        "operational_data_types": list(declaration.entities),
         "destination_ids": [str(destination_id) for destination_id in owned.destination_ids],
         "export_file_format": declaration.file_format.value,
         "dt_created": schedule.created_at,
@@ -376,15 +369,3 @@ def _fields(owned: OwnedSchedule) -> dict[str, object]:
         "last_modified_by": owned.modified_by,
         **rule_document(declaration.rule, API_RULE),
     }
-
-
-def _entity_preview(preview: EntityPreview) -> ShownEntityPreview:
-    return ShownEntityPreview(
-        entity=preview.entity,
-        mode=preview.mode,
-        reason=preview.full_reason,
-        rows=preview.rows,
-        deleted_rows=preview.deleted_rows,
-        content_bytes=preview.content_bytes,
-        estimated=list(preview.estimated),
-    )

@@ -197,14 +197,10 @@ def shown_status(
         started_at=local.started_at,
         uptime_seconds=_seconds(local.started_at, now),
         paused=pause_status(shared.pause),
-        services={
-            name: Service(running=service.running, since=service.since) for name, service in local.services.items()
-        },
+        services={name: Service.of(service) for name, service in local.services.items()},
         listener=ListenerStatus(listening=local.listening, trouble=local.trouble),
-        wheel=WheelStatus(schedules=shared.wheel.schedules, paused=shared.wheel.paused, next_due=shared.wheel.next_due),
-        queue=QueueStatus(
-            pending=shared.queue.pending, running=shared.queue.running, oldest_waiting=shared.queue.oldest_waiting
-        ),
+        wheel=WheelStatus.of(shared.wheel),
+        queue=QueueStatus.of(shared.queue),
         leases=[
             LeaseStatus(
                 job_id=str(lease.id),
@@ -228,10 +224,7 @@ def shown_status(
         disagreements=[_disagreement(disagreement) for disagreement in local.disagreements],
         entities=_entities(local, shared, now),
         destinations=_destinations(shared, condition),
-        quotas=[
-            QuotaStatus(organization=use.organization, quota=use.quota.value, used=use.used, limit=use.limit)
-            for use in shared.quotas
-        ],
+        quotas=[QuotaStatus.of(use) for use in shared.quotas],
     )
 
 

@@ -37,14 +37,6 @@ class Arrival:
     peer: Peer | None
     is_administrators: bool
 
-    @property
-    def owner(self) -> Hashable:
-        return self.address if self.peer is None else self.peer.uid
-
-    @property
-    def process(self) -> Hashable:
-        return self.address if self.peer is None else self.peer.pid
-
 
 class ApiConnection(H11Protocol):
     """One connection. ``request.state.peer`` is the process at its other end."""
@@ -57,28 +49,15 @@ class ApiConnection(H11Protocol):
     ) -> None:
         loop = asyncio.get_running_loop()
         super().__init__(config, server_state, {**app_state, "peer": arrival.peer}, loop)
-        self._arrival = arrival
-        self._idle_since = loop.time()
+        self._line = arrival.line
+        self.owner: Hashable = arrival.address if arrival.peer is None else arrival.peer.uid
+        self.process: Hashable = arrival.address if arrival.peer is None else arrival.peer.pid
+        self.is_administrators = arrival.is_administrators
+        self.since = loop.time()
+        """On the clock of the event loop: when it was accepted, or last answered."""
         self.is_dropped = False
         """Whether its place has been given to another."""
         self.on_end: Callable[[ApiConnection], None] = lambda _: None
-
-    @property
-    def owner(self) -> Hashable:
-        return self._arrival.owner
-
-    @property
-    def process(self) -> Hashable:
-        return self._arrival.process
-
-    @property
-    def is_administrators(self) -> bool:
-        return self._arrival.is_administrators
-
-    @property
-    def since(self) -> float:
-        """On the clock of the event loop: when it was accepted, or last answered."""
-        return self._idle_since
 
     @property
     def stage(self) -> ConnectionStage:
@@ -101,7 +80,7 @@ class ApiConnection(H11Protocol):
         else:
             # The handshake sees the end of the connection and gives up; its transport is not known before.
             with contextlib.suppress(OSError):
-                self._arrival.line.shutdown(socket.SHUT_RDWR)
+                self._line.shutdown(socket.SHUT_RDWR)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -117,7 +96,7 @@ class ApiConnection(H11Protocol):
             self._stop_header_timeout()
 
     def on_response_complete(self) -> None:
-        self._idle_since = self.loop.time()
+        self.since = self.loop.time()
         super().on_response_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:

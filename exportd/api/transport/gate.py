@@ -29,7 +29,7 @@ from exportd.api.problems import Refusal, problem_response
 from exportd.api.transport.client_limits import RateLimit
 from exportd.api.transport.unix_socket import Peer
 from exportd.model.clock import Clock
-from exportd.settings.secrets import MASK
+from exportd.model.foreign_text import MASK
 
 _logger = structlog.get_logger()
 

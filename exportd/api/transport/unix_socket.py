@@ -17,8 +17,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from exportd.model.errors import PermanentError, SettingsError
-from exportd.model.reason import Reason
+from exportd.model.errors import PermanentError, Reason, SettingsError
 
 _MODE = 0o660
 _BACKLOG = 1024

@@ -1,6 +1,7 @@
 """An export destination: create and edit it, where it is, what its owner has to grant, whether it works."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated
 from uuid import UUID
 
@@ -8,20 +9,25 @@ from fastapi import APIRouter, Query, Request
 from pydantic import TypeAdapter
 from starlette.responses import Response
 
-from exportd.api.identity.access import Role
+from exportd.api.identity.client_table import Role
 from exportd.api.pagination import IdInPath
 from exportd.api.problems import Refusal, answered
-from exportd.api.routers.destinations import create_destination, delete_destination, replace_destination
-from exportd.api.routers.operations import (
+from exportd.api.routers.destinations import (
     cancel_verification,
     check_destination,
+    create_destination,
+    delete_destination,
+    list_all_destinations,
     pause_destination,
+    replace_destination,
     resume_destination,
+    show_any_destination,
     show_grants,
     show_verification,
     verify_destination,
 )
-from exportd.api.routers.overview import list_all_destinations, list_all_jobs, list_all_schedules, show_any_destination
+from exportd.api.routers.jobs import list_all_jobs
+from exportd.api.routers.schedules import list_all_schedules
 from exportd.api.schemas.destination import (
     CREATIONS,
     DestinationCheck,
@@ -44,8 +50,8 @@ from exportd.console.forms import (
     tenant_of,
 )
 from exportd.console.visitor import PageRoute, Visiting, Visitor
-from exportd.model.bounds import MAX_WORD_LENGTH
 from exportd.model.errors import ExportdError, TransientError
+from exportd.model.foreign_text import MAX_WORD_LENGTH
 
 router = APIRouter(prefix="/console/destinations", route_class=PageRoute, include_in_schema=False)
 
@@ -208,13 +214,10 @@ async def destination_choices(visitor: Visitor, organization: str) -> Destinatio
     try:
         known = await visitor.organizations()
         meant = organization or (known[0] if len(known) == 1 else "")
+        # A new organization has none yet, and the database is not asked for a text that may be no organization.
+        owner = meant if meant in known else None
         places = await list_all_destinations(
-            viewer=visitor.viewer,
-            destinations=using.destinations,
-            signer=using.signer,
-            # A new organization has none yet, and the database is not asked for a text that may be no organization.
-            organization=meant if meant in known else None,
-            page_size=200,
+            visitor.viewer, using.destinations, using.signer, organization=owner, page_size=200
         )
     except TransientError as error:
         return DestinationChoices([], organization, [], error.sentence)
@@ -222,31 +225,19 @@ async def destination_choices(visitor: Visitor, organization: str) -> Destinatio
 
 
 async def _schedules_using(visitor: Visitor, destination: DestinationDetails) -> list[ScheduleDetails]:
+    viewer, using, owner = visitor.viewer, visitor.using, destination.organization
     found = await list_all_schedules(
-        viewer=visitor.viewer,
-        schedules=visitor.using.schedules,
-        signer=visitor.using.signer,
-        organization=destination.organization,
-        destination=destination.code,
-        page_size=200,
+        viewer, using.schedules, using.signer, organization=owner, destination=destination.code, page_size=200
     )
     return found.data
 
 
 async def _unfinished_jobs(visitor: Visitor, destination: DestinationDetails) -> list[FoundJobDocument]:
-    found: list[FoundJobDocument] = []
-    for status in ("RUNNING", "PENDING"):
-        page = await list_all_jobs(
-            viewer=visitor.viewer,
-            jobs=visitor.using.jobs,
-            signer=visitor.using.signer,
-            organization=destination.organization,
-            destination=destination.code,
-            status=status,
-            page_size=100,
-        )
-        found += page.data
-    return found
+    owner, code = destination.organization, destination.code
+    listed = partial(list_all_jobs, visitor.viewer, visitor.using.jobs, visitor.using.signer, page_size=100)
+    running = await listed(organization=owner, destination=code, status="RUNNING")
+    pending = await listed(organization=owner, destination=code, status="PENDING")
+    return [*running.data, *pending.data]
 
 
 async def _form_page(

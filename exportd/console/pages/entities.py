@@ -6,14 +6,13 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path, Query
 from starlette.responses import Response
 
-from exportd.api.routers.overview import list_entities, show_entity
+from exportd.api.routers.entities import list_entities, show_entity
 from exportd.api.schemas.entity import EntityDocument, record_schema
 from exportd.console.diagram import around, mermaid, of_all
 from exportd.console.rendering import HEADERS
 from exportd.console.visitor import PageRoute, Visiting, Visitor
-from exportd.model.bounds import MAX_CODE_LENGTH
 from exportd.model.entity import EntityCode
-from exportd.model.foreign_text import url_segment
+from exportd.model.foreign_text import MAX_CODE_LENGTH, url_segment
 
 router = APIRouter(prefix="/console/entities", route_class=PageRoute, include_in_schema=False)
 

@@ -6,18 +6,19 @@ from fastapi import APIRouter, Query, Request
 from pydantic import TypeAdapter
 from starlette.responses import Response
 
-from exportd.api.dependencies import NextToken
-from exportd.api.identity.access import Role
+from exportd.api.identity.client_table import Role
+from exportd.api.pagination import NextToken
 from exportd.api.problems import Refusal, answered
-from exportd.api.routers.jobs import export_now
-from exportd.api.routers.overview import list_all_destinations, list_all_schedules, preview_export
+from exportd.api.routers.destinations import list_all_destinations
+from exportd.api.routers.jobs import export_now, preview_export
+from exportd.api.routers.schedules import list_all_schedules
 from exportd.api.schemas.schedule import AdHocRequest, SchedulePreview
 from exportd.console.forms import NOT_REFUSED, AdHocForm, Form, Refused, body_of, tenant_of
 from exportd.console.pages.destinations import destination_choices
 from exportd.console.visitor import PageRoute, Visiting, Visitor
 from exportd.destinations.table import DestinationOrder
-from exportd.model.bounds import MAX_CODE_LENGTH, MAX_NAME_LENGTH, MAX_WORD_LENGTH
 from exportd.model.errors import ExportdError
+from exportd.model.foreign_text import MAX_CODE_LENGTH, MAX_NAME_LENGTH, MAX_WORD_LENGTH
 from exportd.schedules.editing import ScheduleOrder
 
 router = APIRouter(prefix="/console/exports", route_class=PageRoute, include_in_schema=False)
@@ -47,9 +48,9 @@ async def show_exports(
     viewer, using = visitor.viewer, visitor.using
     filters = {"organization": organization, "search": search, "destination": destination, "paused": paused}
     listed = await list_all_schedules(
-        viewer=viewer,
-        schedules=using.schedules,
-        signer=using.signer,
+        viewer,
+        using.schedules,
+        using.signer,
         organization=organization or None,
         search=search or None,
         destination=destination or None,
@@ -59,9 +60,9 @@ async def show_exports(
         next_token=schedules_after,
     )
     places = await list_all_destinations(
-        viewer=viewer,
-        destinations=using.destinations,
-        signer=using.signer,
+        viewer,
+        using.destinations,
+        using.signer,
         organization=organization or None,
         search=search or None,
         sort=body_of(_DESTINATION_ORDER, destinations_by.removeprefix("-") or None),

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,21 +15,27 @@ from fastapi import APIRouter, Path, Query, Request
 from pydantic import Field, TypeAdapter
 from starlette.responses import Response
 
-from exportd.api.dependencies import NextToken
-from exportd.api.identity.access import Identity, Role
-from exportd.api.pagination import IdInPath
+from exportd.api.identity.access import Identity
+from exportd.api.identity.client_table import Role
+from exportd.api.pagination import IdInPath, NextToken
 from exportd.api.problems import Refusal, answered
-from exportd.api.routers.operations import cancel_job, retry_job, verify_job
-from exportd.api.routers.overview import list_all_jobs, read_file, show_any_job, show_loader
-from exportd.api.routers.status import follow_job
+from exportd.api.routers.jobs import (
+    cancel_job,
+    follow_job,
+    list_all_jobs,
+    read_file,
+    retry_job,
+    show_any_job,
+    show_loader,
+    verify_job,
+)
 from exportd.api.schemas.fields import parse_id
 from exportd.api.schemas.job import FoundJobDocument, JobDetails, JobEntity, JobStatus
 from exportd.console.forms import NOT_REFUSED, Form, Refused, body_of
 from exportd.console.visitor import PageRoute, Visiting, Visitor, while_visiting
 from exportd.jobs.job_record import CONCERNS_THE_ORGANIZATION
-from exportd.model.bounds import MAX_CODE_LENGTH, MAX_IDS, MAX_TEXT_LENGTH, MAX_WORD_LENGTH
-from exportd.model.errors import ExportdError, TransientError
-from exportd.model.reason import Reason
+from exportd.model.errors import ExportdError, Reason, TransientError
+from exportd.model.foreign_text import MAX_CODE_LENGTH, MAX_IDS, MAX_TEXT_LENGTH, MAX_WORD_LENGTH
 from exportd.model.schedule import DialectName
 
 router = APIRouter(prefix="/console/jobs", route_class=PageRoute, include_in_schema=False)
@@ -100,25 +106,6 @@ class Selection:
         return sum(job.schedule_id is not None for job in self.jobs)
 
 
-@dataclass(frozen=True, slots=True)
-class _Totals:
-    """All entities of a job together."""
-
-    rows: int
-    deleted_rows: int
-    files: int
-    size_bytes: int
-    done: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Rates:
-    """What a job does in a second, since its start."""
-
-    rows: int
-    size_bytes: int
-
-
 _Wanted = Annotated[str, Query(max_length=MAX_CODE_LENGTH)]
 
 
@@ -149,9 +136,9 @@ async def list_jobs(
         "until": created_until,
     }
     found = await list_all_jobs(
-        viewer=visitor.viewer,
-        jobs=visitor.using.jobs,
-        signer=visitor.using.signer,
+        visitor.viewer,
+        visitor.using.jobs,
+        visitor.using.signer,
         page_size=size,
         next_token=next_token,
         organization=organization or None,
@@ -249,18 +236,14 @@ async def show_loader_script(
     dialect: DialectName = DialectName.DUCKDB,
 ) -> Response:
     """The statements that load the job into a database, to copy."""
-    job = await show_any_job(visitor.viewer, visitor.using.jobs, job_id)
+    using = visitor.using
+    job = await show_any_job(visitor.viewer, using.jobs, job_id)
     chosen = destination or next(iter(job.destinations), "")
     script, refused = None, NOT_REFUSED
     if chosen:
         try:
             script = await show_loader(
-                viewer=visitor.viewer,
-                jobs=visitor.using.jobs,
-                destinations=visitor.using.destinations,
-                job_id=job_id,
-                destination=chosen,
-                dialect=dialect,
+                visitor.viewer, using.jobs, using.destinations, job_id, destination=chosen, dialect=dialect
             )
         except (Refusal, ExportdError) as error:
             refused = Refused.of(error, *await answered(request, error))
@@ -313,7 +296,7 @@ async def _selection(visitor: Visitor, deed: JobDeed, ids: list[str]) -> Selecti
     known = [found for text in ids if (found := parse_id(text)) is not None]
     texts = [str(parse_id(text) or text) for text in ids]
     jobs = await list_all_jobs(
-        viewer=visitor.viewer, jobs=visitor.using.jobs, signer=visitor.using.signer, ids=known, page_size=MAX_TICKED
+        visitor.viewer, visitor.using.jobs, visitor.using.signer, ids=known, page_size=MAX_TICKED
     )
     return Selection.of(deed, texts, jobs.data)
 
@@ -340,20 +323,13 @@ def _laid_out(document: bytes) -> str:
     return document[:_MAX_SHOWN_BYTES].decode("utf-8", errors="replace")
 
 
-def _totals(entities: Iterable[JobEntity]) -> _Totals:
-    found = list(entities)
-    return _Totals(
-        rows=sum(entity.rows for entity in found),
-        deleted_rows=sum(entity.deleted_rows for entity in found),
-        files=sum(entity.files for entity in found),
-        size_bytes=sum(entity.size_bytes for entity in found),
-        done=sum(entity.done for entity in found),
-    )
+def _totals(entities: Collection[JobEntity]) -> Mapping[str, int]:
+    """Of all entities of a job together, by the names of an entity's figures; ``done``: how many were read."""
+    names = ("rows", "deleted_rows", "files", "size_bytes", "done")
+    return {name: sum(getattr(entity, name) for entity in entities) for name in names}
 
 
-def _rates(job: JobDetails, totals: _Totals, now: datetime) -> _Rates | None:
-    """On average; None for a job that has not run for a second."""
+def _rates(job: JobDetails, totals: Mapping[str, int], now: datetime) -> Mapping[str, int] | None:
+    """What it does in a second since its start, on average; None for a job that has not run for a second."""
     seconds = ((job.sealed_at or now) - job.started_at).total_seconds() if job.started_at else 0.0
-    if seconds < 1:
-        return None
-    return _Rates(round(totals.rows / seconds), round(totals.size_bytes / seconds))
+    return {name: round(totals[name] / seconds) for name in ("rows", "size_bytes")} if seconds >= 1 else None

@@ -8,12 +8,12 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from exportd.api.routers.overview import list_all_jobs, list_all_schedules
-from exportd.api.routers.status import follow_jobs
+from exportd.api.routers.jobs import follow_jobs, list_all_jobs
+from exportd.api.routers.schedules import list_all_schedules
 from exportd.api.schemas.schedule import ScheduleDetails
 from exportd.api.schemas.status import DaemonStatus
 from exportd.console.visitor import PageRoute, Visiting, while_visiting
-from exportd.model.bounds import MAX_CODE_LENGTH
+from exportd.model.foreign_text import MAX_CODE_LENGTH
 
 _MAX_SCHEDULES = 200
 _FIRINGS = 10
@@ -34,14 +34,12 @@ async def show_overview(
     """Failures first; then what runs, what comes next, and how the daemon is. Of one ``organization``, or of all."""
     viewer, using, only = visitor.viewer, visitor.using, organization or None
     daemon = await visitor.daemon()
-    listed = partial(list_all_jobs, viewer=viewer, jobs=using.jobs, signer=using.signer, organization=only)
+    listed = partial(list_all_jobs, viewer, using.jobs, using.signer, organization=only)
     running = await listed(status="RUNNING")
     newest = await listed(page_size=10)
     midnight = visitor.now.replace(hour=0, minute=0, second=0, microsecond=0)
     today = await listed(created_start=midnight.isoformat(), page_size=_MAX_TODAY)
-    known = await list_all_schedules(
-        viewer=viewer, schedules=using.schedules, signer=using.signer, organization=only, page_size=_MAX_SCHEDULES
-    )
+    known = await list_all_schedules(viewer, using.schedules, using.signer, organization=only, page_size=_MAX_SCHEDULES)
     behind = [] if daemon is None else [(code, found) for code, found in daemon.entities.items() if found.read_until]
     behind.sort(key=lambda entity: entity[1].lag_seconds or 0.0, reverse=True)
     due = sorted((schedule for schedule in known.data if schedule.paused is None), key=lambda found: found.next_due_at)

@@ -1,34 +1,37 @@
-"""An export schedule: create and edit it, look at it, run, refresh, back-fill, pause and delete it."""
+"""An export schedule: create and edit it, look at it and at what happened to it, run, refresh, back-fill, pause and
+delete it.
+"""
 
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import pairwise
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from pydantic import TypeAdapter
 from starlette.responses import Response
 
-from exportd.api.identity.access import Role
+from exportd.api.identity.client_table import Role
 from exportd.api.pagination import IdInPath
 from exportd.api.problems import Refusal, answered
-from exportd.api.routers.host import list_audit
-from exportd.api.routers.operations import (
+from exportd.api.routers.daemon import list_audit
+from exportd.api.routers.jobs import list_all_jobs, preview_export, show_any_job
+from exportd.api.routers.schedules import (
     backfill_schedule,
+    create_schedule,
+    delete_schedule,
     pause_schedule,
+    preview_schedule,
     refresh_entity,
+    replace_schedule,
     resume_schedule,
     run_schedule,
+    show_any_schedule,
     show_positions,
 )
-from exportd.api.routers.overview import (
-    list_all_jobs,
-    preview_export,
-    preview_schedule,
-    show_any_job,
-    show_any_schedule,
-)
-from exportd.api.routers.schedules import create_schedule, delete_schedule, replace_schedule
-from exportd.api.schemas.operations import BackfillBody, RefreshRequest
+from exportd.api.schemas.job import FoundJobDocument, FoundJobPage
+from exportd.api.schemas.operations import AuditEntry, AuditPage, BackfillBody, RefreshRequest
 from exportd.api.schemas.schedule import (
     AdHocRequest,
     RuleCheck,
@@ -50,10 +53,11 @@ from exportd.console.forms import (
     tenant_of,
 )
 from exportd.console.pages.destinations import destination_choices
-from exportd.console.timeline import timeline
 from exportd.console.visitor import PageRoute, Visiting, Visitor
-from exportd.model.bounds import MAX_CODE_LENGTH, MAX_CRON_LENGTH, MAX_WORD_LENGTH
+from exportd.model.change_log import log_name
+from exportd.model.entity import EntityCode
 from exportd.model.errors import ExportdError
+from exportd.model.foreign_text import MAX_CODE_LENGTH, MAX_CRON_LENGTH, MAX_WORD_LENGTH
 
 _RUNS = 30
 _DEEDS = 50
@@ -62,10 +66,24 @@ _FIRINGS = 5
 _QUESTIONS = {"check", "preview"}
 """Buttons of the form that change nothing."""
 
+_NOT_SETTINGS = {"version"}
+"""In the details of an edit: what changes with every one."""
+
 router = APIRouter(prefix="/console/schedules", route_class=PageRoute, include_in_schema=False)
 
 _CREATION, _UPDATE, _EXPORT = TypeAdapter(ScheduleCreation), TypeAdapter(ScheduleUpdate), TypeAdapter(AdHocRequest)
 _REFRESH, _BACKFILL = TypeAdapter(RefreshRequest), TypeAdapter(BackfillBody)
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """A ``run``, or a ``deed`` with what it was about in words, and the job that it asked for; ``at`` is aware UTC."""
+
+    at: datetime
+    run: FoundJobDocument | None = None
+    deed: AuditEntry | None = None
+    about: str = ""
+    job_id: str | None = None
 
 
 @router.get("/new")
@@ -96,15 +114,9 @@ async def show_schedule(visitor: Visiting, schedule_id: IdInPath) -> Response:
     using = visitor.using
     schedule = await show_any_schedule(visitor.viewer, visitor.using.schedules, schedule_id)
     reached = await show_positions(visitor.viewer, visitor.using.schedules, schedule_id)
-    runs = await list_all_jobs(
-        viewer=visitor.viewer, jobs=using.jobs, signer=using.signer, schedule_id=schedule_id, page_size=_RUNS
-    )
-    deeds = await list_audit(
-        viewer=visitor.viewer, host=using.host, signer=using.signer, object_id=schedule_id, page_size=_DEEDS
-    )
-    capture = await list_audit(
-        viewer=visitor.viewer, host=using.host, signer=using.signer, action="capture ", page_size=_DEEDS
-    )
+    runs = await list_all_jobs(visitor.viewer, using.jobs, using.signer, schedule_id=schedule_id, page_size=_RUNS)
+    deeds = await list_audit(visitor.viewer, using.host, using.signer, object_id=schedule_id, page_size=_DEEDS)
+    capture = await list_audit(visitor.viewer, using.host, using.signer, action="capture ", page_size=_DEEDS)
     return visitor.page(
         "schedule.html",
         schedule=schedule,
@@ -203,9 +215,9 @@ async def choose_run(
     schedule = await show_any_schedule(visitor.viewer, using.schedules, schedule_id)
     first = await show_any_job(visitor.viewer, using.jobs, job) if job else None
     runs = await list_all_jobs(
-        viewer=visitor.viewer,
-        jobs=using.jobs,
-        signer=using.signer,
+        visitor.viewer,
+        using.jobs,
+        using.signer,
         schedule_id=schedule_id,
         status="SUCCEEDED",
         created_start=None if first is None else first.date_created.isoformat(),
@@ -318,3 +330,68 @@ def _checked(form: ScheduleForm, now: datetime) -> RuleCheck:
     if problems:
         return RuleCheck(good=False, problems=problems, after=now, firings=[])
     return rule_check(form.rule, after=now, count=_FIRINGS)
+
+
+def timeline(
+    runs: FoundJobPage, deeds: AuditPage, capture: AuditPage, entities: Iterable[str], *, limit: int
+) -> Sequence[Happening]:
+    """The newest first, at most ``limit``, and none that is older than what one of the pages leaves out.
+
+    Of ``capture``, which is about every entity, what concerns these ``entities``.
+    """
+    wanted = set(entities)
+    happenings = [
+        *(Happening(run.date_created, run=run) for run in runs.data),
+        *_deeds(deeds.data),
+        *(
+            Happening(deed.at, deed=deed, about=", ".join(concerned))
+            for deed in capture.data
+            if (concerned := _captured(deed, wanted))
+        ),
+    ]
+    oldest = max(_floors(runs, deeds), default=None)
+    shown = [found for found in happenings if oldest is None or found.at >= oldest]
+    return sorted(shown, key=lambda found: found.at, reverse=True)[:limit]
+
+
+def _floors(runs: FoundJobPage, deeds: AuditPage) -> Iterator[datetime]:
+    """Since when each page is whole that has another behind it."""
+    if runs.next_token and runs.data:
+        yield runs.data[-1].date_created
+    if deeds.next_token and deeds.data:
+        yield deeds.data[-1].at
+
+
+def _deeds(deeds: Sequence[AuditEntry]) -> Iterator[Happening]:
+    """``deeds`` are the newest first."""
+    edited = [deed for deed in deeds if "version" in deed.details]
+    changes = {id(newer): _changed(older, newer) for newer, older in pairwise(edited)}
+    for deed in deeds:
+        job_id = deed.details.get("job")
+        yield Happening(
+            deed.at,
+            deed=deed,
+            about=changes.get(id(deed)) or _about(deed),
+            job_id=job_id if isinstance(job_id, str) else None,
+        )
+
+
+def _changed(older: AuditEntry, newer: AuditEntry) -> str:
+    """The names of the settings that an edit has changed."""
+    names = {*older.details, *newer.details} - _NOT_SETTINGS
+    return ", ".join(sorted(name for name in names if older.details.get(name) != newer.details.get(name)))
+
+
+def _about(deed: AuditEntry) -> str:
+    """The entities that a request was about."""
+    if "version" in deed.details:
+        return ""
+    named = deed.details.get("entity") or deed.details.get("entities") or ""
+    return named if isinstance(named, str) else ", ".join(map(str, named))
+
+
+def _captured(deed: AuditEntry, wanted: set[str]) -> list[str]:
+    """Of the ``wanted`` entities those whose capture was installed or taken away."""
+    named = deed.details.get("entities", ())
+    logs = deed.details.get("logs", ())
+    return sorted(entity for entity in wanted if entity in named or log_name(EntityCode(entity)) in logs)

@@ -6,16 +6,10 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import RedirectResponse, Response
 
 from exportd.api.dependencies import Access, Caller, peer_of_request, person_of_request, too_many
-from exportd.api.identity.authenticator import client_id_of
+from exportd.api.identity.access import client_id_of
 from exportd.api.problems import Refusal
 from exportd.console.forms import Form
-from exportd.console.sessions import (
-    FORWARDER_HEADER,
-    MAX_TRIES_OF_A_KEY,
-    MAX_TRIES_OF_AN_ADDRESS,
-    Owner,
-    Program,
-)
+from exportd.console.sessions import FORWARDER_HEADER, MAX_TRIES_OF_A_KEY, MAX_TRIES_OF_AN_ADDRESS, Owner, Program
 from exportd.console.visitor import (
     PageRoute,
     Visiting,
@@ -25,7 +19,7 @@ from exportd.console.visitor import (
     owner_of,
     require_sign_in,
 )
-from exportd.model.bounds import MAX_WORD_LENGTH
+from exportd.model.foreign_text import MAX_WORD_LENGTH
 
 _MAX_FORM_BYTES = 2000
 _WRONG = "The access key id or the secret is wrong, or has been withdrawn."

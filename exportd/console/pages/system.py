@@ -1,10 +1,9 @@
 """The daemon itself, for users of its machine: services, daemons, capture, configuration, log level, credentials of
-programs; and the audit.
+programs; and the audit. Programs are refused before (``FOR_ORGANIZATIONS`` has none of these pages).
 """
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import urlencode
 
@@ -12,22 +11,23 @@ from fastapi import APIRouter, Query, Request
 from pydantic import TypeAdapter
 from starlette.responses import Response
 
-from exportd.api.dependencies import NextToken
-from exportd.api.identity.access import Role
-from exportd.api.pagination import IdInPath
+from exportd.api.identity.client_table import Role
+from exportd.api.pagination import IdInPath, NextToken
 from exportd.api.problems import Refusal, answered
-from exportd.api.routers.host import (
-    install_capture,
+from exportd.api.routers.daemon import (
+    forget_daemon,
     list_audit,
+    list_organizations,
+    pause,
     reload,
+    resume,
     set_log_level,
-    show_capture,
     show_log_level,
-    uninstall_capture,
+    show_pause,
+    show_status,
 )
-from exportd.api.routers.operations import forget_daemon, list_organizations, pause, resume, show_pause
-from exportd.api.routers.overview import list_all_schedules
-from exportd.api.routers.status import show_status
+from exportd.api.routers.entities import install_capture, show_capture, uninstall_capture
+from exportd.api.routers.schedules import list_all_schedules
 from exportd.api.routers.tokens import create_client, list_clients, withdraw_client
 from exportd.api.schemas.operations import (
     AuditEntry,
@@ -41,32 +41,23 @@ from exportd.api.schemas.operations import (
 from exportd.capture.script import script_of
 from exportd.console.forms import NOT_REFUSED, Form, Refused, body_of
 from exportd.console.visitor import PageRoute, Visiting, Visitor
-from exportd.model.bounds import MAX_CODE_LENGTH, MAX_WORD_LENGTH
 from exportd.model.errors import ExportdError
+from exportd.model.foreign_text import MAX_CODE_LENGTH, MAX_WORD_LENGTH
 
 router = APIRouter(prefix="/console/system", route_class=PageRoute, include_in_schema=False)
 
 _CAPTURE, _LOG_LEVEL, _CLIENT = TypeAdapter(CaptureRequest), TypeAdapter(LogLevel), TypeAdapter(ClientCreation)
 
 
-@dataclass(frozen=True, slots=True)
-class _Administration:
-    """Whether the visitor may do what only administrators do, and why not."""
-
-    may: bool
-    why_not: str
-
-
 @router.get("")
 async def show_system(visitor: Visiting) -> Response:
     """How the services and the other daemons are, how much is logged, which version runs."""
-    _require_machine(visitor)
     paused = await show_pause(visitor.identity, visitor.using.jobs)  # newer than what the daemon has in memory
-    return visitor.page(
+    return _page(
+        visitor,
         "system.html",
         daemon=await show_status(visitor.identity, visitor.using.status, visitor.now),
         level=(await show_log_level(visitor.identity, visitor.using.host)).level,
-        administration=_administration(visitor),
         pause=paused if paused.paused else None,
     )
 
@@ -74,32 +65,26 @@ async def show_system(visitor: Visiting) -> Response:
 @router.get("/runbook")
 async def show_runbook(visitor: Visiting) -> Response:
     """What to do when something is wrong."""
-    _require_machine(visitor)
     return visitor.page("runbook.html")
 
 
 @router.post("/pause")
 async def pause_all(visitor: Visiting) -> Response:
     """No daemon of the database takes a job."""
-    actor = visitor.require(Role.OPERATOR)
-    _require_machine(visitor)
-    await pause(actor, visitor.using.jobs)
+    await pause(visitor.require(Role.OPERATOR), visitor.using.jobs)
     return visitor.back("/console/system", "All daemons are paused. Jobs that run go on.")
 
 
 @router.post("/resume")
 async def resume_all(visitor: Visiting) -> Response:
     """They take jobs again."""
-    actor = visitor.require(Role.OPERATOR)
-    _require_machine(visitor)
-    await resume(actor, visitor.using.jobs)
+    await resume(visitor.require(Role.OPERATOR), visitor.using.jobs)
     return visitor.back("/console/system", "The daemons take jobs again.")
 
 
 @router.get("/daemons/{id}/forget")
 async def confirm_forgetting(visitor: Visiting, daemon_id: IdInPath) -> Response:
     """What it means not to wait for a daemon, before it is done."""
-    _require_machine(visitor)
     daemon = await show_status(visitor.identity, visitor.using.status, visitor.now)
     gone = next((known for known in daemon.daemons if known.id == daemon_id), None)
     if gone is None:
@@ -110,9 +95,7 @@ async def confirm_forgetting(visitor: Visiting, daemon_id: IdInPath) -> Response
 @router.post("/daemons/{id}/forget")
 async def forget(visitor: Visiting, daemon_id: IdInPath) -> Response:
     """What only that daemon declares is taken out."""
-    actor = visitor.require(Role.OPERATOR)
-    _require_machine(visitor)
-    done = await forget_daemon(actor, visitor.using.host, daemon_id)
+    done = await forget_daemon(visitor.require(Role.OPERATOR), visitor.using.host, daemon_id)
     return visitor.back("/console/system", done.message)
 
 
@@ -120,7 +103,6 @@ async def forget(visitor: Visiting, daemon_id: IdInPath) -> Response:
 async def change_log_level(request: Request, visitor: Visiting) -> Response:
     """Have this daemon log more or less, until it is started again."""
     actor, form = visitor.require(Role.ADMIN), Form.of(await request.body())
-    _require_machine(visitor)
     shown = await set_log_level(actor, visitor.using.host, body_of(_LOG_LEVEL, {"level": form.text("level")}))
     return visitor.back("/console/system", f"The daemon logs from the level {shown.level} on.")
 
@@ -128,7 +110,6 @@ async def change_log_level(request: Request, visitor: Visiting) -> Response:
 @router.get("/capture")
 async def show_captured(visitor: Visiting) -> Response:
     """Whether the changes of each entity are recorded, and the SQL that puts right what is wrong."""
-    _require_machine(visitor)
     return _capture_page(visitor, await show_capture(visitor.identity, visitor.using.host))
 
 
@@ -136,7 +117,6 @@ async def show_captured(visitor: Visiting) -> Response:
 async def repair_capture(request: Request, visitor: Visiting) -> Response:
     """Run that SQL."""
     actor, form = visitor.require(Role.OPERATOR), Form.of(await request.body())
-    _require_machine(visitor)
     names = form.texts("entity")
     if not names:
         raise Refusal(400, "entity: no entity is named. Go back and look again at what is wrong.")
@@ -149,25 +129,20 @@ async def confirm_removal(
     visitor: Visiting, entity: Annotated[str, Query(min_length=1, max_length=MAX_CODE_LENGTH)]
 ) -> Response:
     """What removing an entity's capture means, and the SQL that does it, before it is done."""
-    _require_machine(visitor)
     if visitor.identity.role < Role.ADMIN:
-        return visitor.page("remove_capture.html", entity=entity, script="", administration=_administration(visitor))
+        return _page(visitor, "remove_capture.html", entity=entity, script="")
     body = body_of(_CAPTURE, {"entities": [entity], "dryRun": True})
     found = await uninstall_capture(visitor.identity, visitor.using.host, body)
     schedules = await list_all_schedules(
-        viewer=visitor.viewer,
-        schedules=visitor.using.schedules,
-        signer=visitor.using.signer,
-        entity=entity,
-        page_size=200,
+        visitor.viewer, visitor.using.schedules, visitor.using.signer, entity=entity, page_size=200
     )
-    return visitor.page(
+    return _page(
+        visitor,
         "remove_capture.html",
         entity=entity,
         script=script_of("removal", [f"what captures {entity}"], found.statements) if found.statements else "",
         schedules=schedules.data,
         more=schedules.next_token is not None,
-        administration=_administration(visitor),
     )
 
 
@@ -175,7 +150,6 @@ async def confirm_removal(
 async def remove_capture(request: Request, visitor: Visiting) -> Response:
     """Take triggers, functions and the change log away."""
     actor, form = visitor.require(Role.ADMIN), Form.of(await request.body())
-    _require_machine(visitor)
     if not (entity := form.text("entity")):  # none would be every entity
         raise Refusal(400, "entity: no entity is named. Go back to the page Capture.")
     body = body_of(_CAPTURE, {"entities": [entity]})
@@ -194,7 +168,6 @@ async def show_clients(visitor: Visiting) -> Response:
 async def hand_out(request: Request, visitor: Visiting) -> Response:
     """Make credentials. The secret stands on the page that answers, and nowhere else."""
     actor, form = visitor.require(Role.ADMIN), Form.of(await request.body())
-    _require_machine(visitor)
     filled = {name: form.text(name) for name in ("organization", "name", "role")}
     try:
         made = await create_client(actor, visitor.using.access, body_of(_CLIENT, filled))
@@ -208,7 +181,6 @@ async def hand_out(request: Request, visitor: Visiting) -> Response:
 async def confirm_withdrawal(visitor: Visiting, client_id: IdInPath) -> Response:
     """What withdrawing a program's credentials means, before it is done."""
     visitor.require(Role.ADMIN)
-    _require_machine(visitor)
     clients = (await list_clients(visitor.identity, visitor.using.access)).data
     client = next((known for known in clients if known.id == client_id), None)
     if client is None:
@@ -220,33 +192,33 @@ async def confirm_withdrawal(visitor: Visiting, client_id: IdInPath) -> Response
 @router.post("/clients/{id}/withdraw")
 async def withdraw(visitor: Visiting, client_id: IdInPath) -> Response:
     """The secret and its tokens are worth nothing from here on."""
-    actor = visitor.require(Role.ADMIN)
-    _require_machine(visitor)
-    client = await withdraw_client(actor, visitor.using.access, client_id)
+    client = await withdraw_client(visitor.require(Role.ADMIN), visitor.using.access, client_id)
     return visitor.back("/console/system/clients", f"The credentials of {client.name} are withdrawn.")
 
 
 @router.get("/reload")
 async def show_differences(request: Request, visitor: Visiting) -> Response:
     """What the configuration file would change, before it does."""
-    _require_machine(visitor)
     if visitor.identity.role < Role.ADMIN:
-        return visitor.page("reload.html", found=None, refused=NOT_REFUSED, administration=_administration(visitor))
-    return await _reload_page(request, visitor)
+        return _page(visitor, "reload.html", found=None, refused=NOT_REFUSED)
+    try:
+        found = await reload(visitor.identity, visitor.using.host, visitor.using.status, dry_run=True)
+    except ExportdError as error:
+        refused = Refused.of(error, *await answered(request, error))
+        # What is wrong with the file is what was asked for.
+        return _page(visitor, "reload.html", found=None, refused=refused)
+    return _page(visitor, "reload.html", found=found, refused=NOT_REFUSED)
 
 
 @router.post("/reload")
 async def apply_configuration(request: Request, visitor: Visiting) -> Response:
     """Put the configuration file into effect."""
     actor = visitor.require(Role.ADMIN)
-    _require_machine(visitor)
     try:
-        done = await reload(caller=actor, host=visitor.using.host, status=visitor.using.status)
+        done = await reload(actor, visitor.using.host, visitor.using.status)
     except ExportdError as error:
         refused = Refused.of(error, *await answered(request, error))
-        return visitor.page(
-            "reload.html", status=refused.status, found=None, refused=refused, administration=_administration(visitor)
-        )
+        return _page(visitor, "reload.html", status=refused.status, found=None, refused=refused)
     return visitor.back("/console/system", f"The configuration is in effect. Differences: {len(done.sentences)}.")
 
 
@@ -260,9 +232,9 @@ async def show_audit(
 ) -> Response:
     """Who did what, the newest first; the filters stand in the address."""
     found = await list_audit(
-        viewer=visitor.viewer,
-        host=visitor.using.host,
-        signer=visitor.using.signer,
+        visitor.viewer,
+        visitor.using.host,
+        visitor.using.signer,
         organization=organization or None,
         object_id=object_id or None,
         page_size=50,
@@ -276,18 +248,6 @@ async def show_audit(
         older=urlencode({**filters, "nextToken": found.next_token}) if found.next_token else None,
         first=next_token is None,
     )
-
-
-async def _reload_page(request: Request, visitor: Visitor) -> Response:
-    try:
-        found = await reload(
-            caller=visitor.identity, host=visitor.using.host, status=visitor.using.status, dry_run=True
-        )
-    except ExportdError as error:
-        refused = Refused.of(error, *await answered(request, error))
-        # What is wrong with the file is what was asked for.
-        return visitor.page("reload.html", found=None, refused=refused, administration=_administration(visitor))
-    return visitor.page("reload.html", found=found, refused=NOT_REFUSED, administration=_administration(visitor))
 
 
 def _capture_page(visitor: Visitor, found: CaptureList, *, is_done: bool = False) -> Response:
@@ -308,12 +268,12 @@ async def _clients_page(
     made: CreatedClient | None = None,
     refused: Refused = NOT_REFUSED,
 ) -> Response:
-    _require_machine(visitor)
-    administration, clients, organizations = _administration(visitor), list[ShownClient](), list[str]()
+    clients, organizations = list[ShownClient](), list[str]()
     if visitor.identity.role >= Role.ADMIN:
         clients = (await list_clients(visitor.identity, visitor.using.access)).data
         organizations = (await list_organizations(visitor.viewer, visitor.using.destinations)).data
-    return visitor.page(
+    return _page(
+        visitor,
         "clients.html",
         status=refused.status,
         clients=sorted(clients, key=lambda client: not client.active),
@@ -322,21 +282,17 @@ async def _clients_page(
         made=made,
         refused=refused,
         is_admin=visitor.identity.role >= Role.ADMIN,
-        administration=administration,
     )
 
 
-def _administration(visitor: Visitor) -> _Administration:
-    if visitor.session.read_only:
-        return _Administration(False, "This session only reads.")
+def _page(visitor: Visitor, template: str, *, status: int = 200, **values: object) -> Response:
+    """A page that says whether the visitor may do what only administrators do, and why not."""
     may = visitor.identity.role >= Role.ADMIN
-    return _Administration(may, "" if may else "This takes the role admin.")
+    why_not = "" if may else "This takes the role admin."
+    if visitor.session.read_only:
+        may, why_not = False, "This session only reads."
+    return visitor.page(template, status=status, administration={"may": may, "why_not": why_not}, **values)
 
 
 def _details_of(row: AuditEntry) -> str:
     return json.dumps(row.details, ensure_ascii=False) if row.details else ""
-
-
-def _require_machine(visitor: Visitor) -> None:
-    if visitor.identity.organization is not None:
-        raise Refusal(403, "This concerns the whole daemon: it is for users of its own machine.")

@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
-from exportd.consumer.loaders.dialect import Dialect, backquoted, escaped_literal, fields_of, key_of, reader_of
+from exportd.consumer.loaders.dialect import Dialect, backquoted, escaped_literal, fields_of, key_of, reader_of, url_of
 from exportd.manifest.document import ManifestEntity
 from exportd.model.schedule import ExportFormat
 from exportd.settings.destination_schema import Scheme
 from exportd.stores.location import Location
 
-_FUNCTIONS = {Scheme.S3: "s3", Scheme.GCS: "gcs"}
+_FUNCTIONS = {Scheme.DIRECTORY: "file", Scheme.S3: "s3", Scheme.GCS: "gcs"}
 # Without the third, blanks around a text that has no quotes are dropped, and a text of blanks becomes NULL.
 _CSV = (
     "format_csv_null_representation = '', input_format_csv_empty_as_default = 0, input_format_csv_trim_whitespaces = 0"
@@ -49,9 +49,10 @@ class ClickHouse(Dialect):
         is_csv = file_format is ExportFormat.CSV
         name, settings = ("CSVWithNames", _CSV) if is_csv else ("JSONEachRow", _JSON)
         columns = ", ".join(f"{self.identifier(field.name)} {self.column_type(field)}" for field in entity.fields)
+        function = reader_of(_FUNCTIONS, location, "ClickHouse")
         for key in keys:
-            source = f"{_function(location, key)}, {escaped_literal(name)}, {escaped_literal(columns)}, 'gzip')"
-            yield f"INSERT INTO {staging} SELECT * FROM {source}\nSETTINGS {settings}"
+            texts = ", ".join(map(escaped_literal, (url_of(location, key), name, columns, "gzip")))
+            yield f"INSERT INTO {staging} SELECT * FROM {function}({texts})\nSETTINGS {settings}"
 
     def create(self, entity: ManifestEntity) -> Iterator[str]:
         yield f"CREATE TABLE IF NOT EXISTS {self._definition(entity)}"
@@ -73,10 +74,3 @@ class ClickHouse(Dialect):
             f"{self.table(entity)} (\n    {self.definitions(fields_of(entity))}\n)\n"
             f"ENGINE = MergeTree ORDER BY ({key}) SETTINGS allow_nullable_key = 1"
         )
-
-
-def _function(location: Location, key: str) -> str:
-    if location.scheme is Scheme.DIRECTORY:
-        return f"file({escaped_literal(location.root.rstrip('/') + '/' + key)}"
-    function = reader_of(_FUNCTIONS, location, "ClickHouse")
-    return f"{function}({escaped_literal(f'{location.scheme}://{location.root}/{key}')}"

@@ -10,7 +10,6 @@ NULL there.
 This is also the only module that quotes identifiers and literals by other rules than those of Postgres.
 """
 
-import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
@@ -18,9 +17,8 @@ from typing import ClassVar
 from exportd.database import quoting
 from exportd.manifest.document import ManifestEntity, ManifestField
 from exportd.model.entity import DELETED_FIELD
-from exportd.model.errors import PermanentError
+from exportd.model.errors import PermanentError, Reason
 from exportd.model.extraction import Mode
-from exportd.model.reason import Reason
 from exportd.model.schedule import ExportFormat
 from exportd.settings.destination_schema import Scheme
 from exportd.stores.location import Location
@@ -148,6 +146,12 @@ def reader_of(readers: Mapping[Scheme, str], location: Location, database: str) 
     return reader
 
 
+def url_of(location: Location, key: str) -> str:
+    """Where an object is: a path, or a URL of its bucket."""
+    root = location.root.rstrip("/") if location.scheme is Scheme.DIRECTORY else f"{location.scheme}://{location.root}"
+    return f"{root}/{key}"
+
+
 def merge(dialect: Dialect, entity: ManifestEntity) -> Iterator[str]:
     """From the staging table into the table, as the entity's mode says."""
     yield from dialect.replace(entity) if entity.mode is Mode.FULL else dialect.upsert(entity)
@@ -168,8 +172,3 @@ def escaped_literal(value: str) -> str:
 def doubled_literal(value: str) -> str:
     """The text as a string constant where a backslash is a character like others: DuckDB, and psql's own commands."""
     return "'" + value.replace("'", "''") + "'"
-
-
-def shell_word(value: str) -> str:
-    """The text as one word of a shell's command."""
-    return shlex.quote(value)

@@ -6,10 +6,9 @@ JSONL is read by ``exportd replay`` in another way, for DuckDB's own JSON reader
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
-from exportd.consumer.loaders.dialect import Dialect, doubled_literal
+from exportd.consumer.loaders.dialect import Dialect, doubled_literal, url_of
 from exportd.manifest.document import ManifestEntity
 from exportd.model.schedule import ExportFormat
-from exportd.settings.destination_schema import Scheme
 from exportd.stores.location import Location
 
 MAX_RECORD_BYTES = 64_000_000
@@ -39,7 +38,7 @@ class DuckDb(Dialect):
         if not keys:
             yield f"CREATE OR REPLACE TEMP TABLE {self.staging(entity)} (\n    {self.definitions(entity.fields)}\n)"
             return
-        files = ", ".join(doubled_literal(_url(location, key)) for key in keys)
+        files = ", ".join(doubled_literal(url_of(location, key)) for key in keys)
         source = csv_source(entity, files) if file_format is ExportFormat.CSV else _json_source(self, entity, files)
         yield f"CREATE OR REPLACE TEMP TABLE {self.staging(entity)} AS\nSELECT * FROM {source}"
 
@@ -72,9 +71,3 @@ def _struct(dialect: DuckDb, entity: ManifestEntity) -> str:
         f"{doubled_literal(field.name)}: {doubled_literal(dialect.column_type(field))}" for field in entity.fields
     )
     return "{" + types + "}"
-
-
-def _url(location: Location, key: str) -> str:
-    if location.scheme is Scheme.DIRECTORY:
-        return f"{location.root.rstrip('/')}/{key}"
-    return f"{location.scheme}://{location.root}/{key}"

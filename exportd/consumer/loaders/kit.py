@@ -5,17 +5,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from exportd.consumer.inventory import object_key
-from exportd.consumer.loaders.bigquery import BigQuery
 from exportd.consumer.loaders.clickhouse import ClickHouse
 from exportd.consumer.loaders.dialect import Dialect, merge
 from exportd.consumer.loaders.duckdb import DuckDb
-from exportd.consumer.loaders.postgresql import PostgreSql, Redshift
-from exportd.consumer.loaders.snowflake import Snowflake
+from exportd.consumer.loaders.postgresql import PostgreSql
+from exportd.consumer.loaders.warehouses import BigQuery, Redshift, Snowflake
 from exportd.database.quoting import comment, is_comment
 from exportd.manifest.document import Manifest, ManifestPart
 from exportd.model.entity import OrganizationId
-from exportd.model.errors import PermanentError
-from exportd.model.reason import Reason
+from exportd.model.errors import PermanentError, Reason
 from exportd.model.schedule import DialectName
 from exportd.stores.layout import Layout, key_of_file
 from exportd.stores.location import Location

@@ -1,9 +1,9 @@
-"""PostgreSQL, and Amazon Redshift, which descends from it."""
+"""PostgreSQL."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import ClassVar
+import shlex
+from collections.abc import Iterator, Sequence
 
-from exportd.consumer.loaders.dialect import Dialect, doubled_literal, fields_of, reader_of, shell_word
+from exportd.consumer.loaders.dialect import Dialect, doubled_literal, fields_of, reader_of, url_of
 from exportd.database import quoting
 from exportd.manifest.document import ManifestEntity, ManifestField
 from exportd.model.schedule import ExportFormat
@@ -74,47 +74,8 @@ def _json_value(field: ManifestField) -> str:
 
 def _command(location: Location, key: str) -> str:
     """A shell command that writes an object's content to standard output, as a literal of psql."""
+    url = shlex.quote(url_of(location, key))
     if location.scheme is Scheme.DIRECTORY:
-        return doubled_literal(f"gzip -dc < {shell_word(location.root.rstrip('/') + '/' + key)}")
-    url = shell_word(f"{location.scheme}://{location.root}/{key}")
+        return doubled_literal(f"gzip -dc < {url}")
     to_stdout = " -" if location.scheme is Scheme.S3 else ""
     return doubled_literal(f"{reader_of(_READ, location, 'psql')} {url}{to_stdout} | gzip -dc")
-
-
-class Redshift(Dialect):
-    """Reads from S3. Texts of more than 65,535 bytes do not fit; COPY says so."""
-
-    text = "VARCHAR(65535)"
-    was_run = False
-    casts: ClassVar[Mapping[str, str]] = {
-        "integer": "TRY_CAST({} AS DECIMAL(38, 0))",
-        "float": "TRY_CAST({} AS DOUBLE PRECISION)",
-        "date": "TRY_CAST({} AS DATE)",
-        "date-time": "TRY_CAST({} AS TIMESTAMPTZ)",
-    }
-    begin = ("SET enable_case_sensitive_identifier TO true", "BEGIN")
-    remarks = (
-        "Redshift takes its credentials from the role that is its default: otherwise replace IAM_ROLE default.",
-        "Objects that are not in S3 have to be copied there first, under the same keys.",
-        "From CSV, Redshift does not tell an empty text from NULL: export JSONL where that matters.",
-        "SET enable_case_sensitive_identifier TO true keeps names of fields apart that differ by case only.",
-    )
-
-    def stage(
-        self, entity: ManifestEntity, file_format: ExportFormat, location: Location, keys: Sequence[str]
-    ) -> Iterator[str]:
-        staging = self.staging(entity)
-        yield f"CREATE TEMP TABLE {staging} (\n    {self.definitions(entity.fields)}\n)"
-        options = "CSV IGNOREHEADER 1" if file_format is ExportFormat.CSV else "FORMAT JSON 'auto'"
-        for key in keys:
-            url = doubled_literal(f"s3://{location.root}/{key}")
-            yield f"COPY {staging} FROM {url}\nIAM_ROLE default {options} GZIP COMPUPDATE OFF"
-
-    def replace(self, entity: ManifestEntity) -> Iterator[str]:
-        yield f"DROP TABLE IF EXISTS {self.table(entity)}"
-        yield f"CREATE TABLE {self.table(entity)} (\n    {self.definitions(fields_of(entity))}\n)"
-        yield self.insert(entity)
-
-    def view(self, entity: ManifestEntity) -> Iterator[str]:
-        # Not bound to the table: a full run drops that.
-        yield from (f"{statement}\nWITH NO SCHEMA BINDING" for statement in super().view(entity))

@@ -96,7 +96,6 @@ SELECT a.attrelid AS table_oid,
        CASE WHEN a.attcollation <> r.base_collation
             THEN pg_catalog.quote_ident(cn.nspname) || '.' || pg_catalog.quote_ident(c.collname) END AS collation_name,
        coalesce(c.collisdeterministic, true) AS deterministic,
-       a.attnotnull AS not_null,
        a.xmin::text AS version,
        a.attgenerated = 'v' AS is_virtual
 FROM pg_catalog.pg_attribute AS a

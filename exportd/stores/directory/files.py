@@ -26,8 +26,7 @@ from pathlib import Path
 from threading import BoundedSemaphore
 from uuid import uuid4
 
-from exportd.model.errors import ExportdError, PermanentError, TransientError
-from exportd.model.reason import Reason
+from exportd.model.errors import ExportdError, PermanentError, Reason, TransientError
 from exportd.stores.directory.file_writer import (
     CREATE,
     FILE_MODE,

@@ -11,8 +11,7 @@ import ssl
 import aiohttp
 from google.auth.exceptions import GoogleAuthError, TransportError
 
-from exportd.model.errors import ExportdError, PermanentError, TransientError
-from exportd.model.reason import Reason
+from exportd.model.errors import ExportdError, PermanentError, Reason, TransientError
 from exportd.stores.gcs.answers import GcsAnswer
 from exportd.stores.gcs.identity import GcsIdentity
 

@@ -14,8 +14,7 @@ import anyio
 import anyio.to_thread
 from aiohttp.abc import AbstractStreamWriter
 
-from exportd.model.errors import ExportdError, PermanentError
-from exportd.model.reason import Reason
+from exportd.model.errors import ExportdError, PermanentError, Reason
 from exportd.stores.gcs.answers import GcsAnswer
 from exportd.stores.gcs.errors import translate_answer, translate_failure
 from exportd.stores.gcs.identity import Anonymous, GcsIdentity

@@ -15,8 +15,7 @@ from uuid import uuid4
 
 import google_crc32c
 
-from exportd.model.errors import ExportdError, InvariantError, PermanentError, TransientError
-from exportd.model.reason import Reason
+from exportd.model.errors import ExportdError, InvariantError, PermanentError, Reason, TransientError
 from exportd.stores.crc_combination import Polynomial, combine
 from exportd.stores.gcs.answers import (
     GOOGLE,

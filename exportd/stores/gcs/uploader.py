@@ -8,8 +8,7 @@ Ranges of bytes are half open here, ``begin`` to ``end``; in the headers they in
 
 import re
 
-from exportd.model.errors import InvariantError, TransientError
-from exportd.model.reason import Reason
+from exportd.model.errors import InvariantError, Reason, TransientError
 from exportd.stores.gcs.answers import Content, GcsAnswer, StoredObject, encoded_checksum
 from exportd.stores.gcs.errors import is_damage, is_precondition
 from exportd.stores.gcs.requester import GcsRequest, GcsRequester

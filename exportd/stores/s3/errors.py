@@ -24,8 +24,7 @@ from botocore.exceptions import (
     SSLError,
 )
 
-from exportd.model.errors import ExportdError, PermanentError, TransientError
-from exportd.model.reason import Reason
+from exportd.model.errors import ExportdError, PermanentError, Reason, TransientError
 
 _PERMISSIONS = {
     "PutObject": "s3:PutObject",

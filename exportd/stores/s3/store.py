@@ -17,8 +17,7 @@ import anyio
 import anyio.to_thread
 from botocore.exceptions import BotoCoreError, ClientError
 
-from exportd.model.errors import PermanentError, TransientError
-from exportd.model.reason import Reason
+from exportd.model.errors import PermanentError, Reason, TransientError
 from exportd.stores.layout import ObjectKey, content_type, metadata_of
 from exportd.stores.s3.connector import LightClient, S3Connector
 from exportd.stores.s3.errors import code_of, may_be_outdated, required, status_of, translated

@@ -30,9 +30,8 @@ from exportd.api.collaborators import (
 )
 from exportd.api.downloads import SpoolDownloads
 from exportd.api.exposition import Exposition, MetricsReader
-from exportd.api.identity.access import Access, Role
-from exportd.api.identity.authenticator import Authenticator
-from exportd.api.identity.client_table import ClientTable
+from exportd.api.identity.access import Access, Authenticator
+from exportd.api.identity.client_table import ClientTable, Role
 from exportd.api.identity.signing import Signer
 from exportd.api.job_watcher import JobWatcher
 from exportd.api.schemas.status import LocalStatus, ServiceState

@@ -9,7 +9,8 @@ import m3ter
 import pytest
 from m3ter import M3ter
 
-from exportd.api.identity.access import Access, Role
+from exportd.api.identity.access import Access
+from exportd.api.identity.client_table import Role
 from exportd.api.transport.unix_socket import Peer
 from exportd.model.entity import OrganizationId
 from tests.integration.api.request_bodies import bucket, schedule

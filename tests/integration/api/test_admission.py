@@ -10,7 +10,7 @@ from uuid import uuid4
 import anyio
 import pytest
 
-from exportd.api.identity.access import Role
+from exportd.api.identity.client_table import Role
 from exportd.api.transport import acceptor
 from exportd.api.transport.unix_socket import Peer
 from tests.integration.api.standalone_api import ACME, ApiServer, path

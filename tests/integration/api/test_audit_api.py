@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from exportd.api.identity.access import Role
+from exportd.api.identity.client_table import Role
 from exportd.database import queries
 from tests.integration.api.request_bodies import bucket, schedule
 from tests.integration.api.standalone_api import ACME, ApiServer, declared_shelf, path

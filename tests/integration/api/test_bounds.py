@@ -17,7 +17,7 @@ import pytest
 
 from exportd.api.application import application, request_schemas, schema_parts
 from exportd.api.transport.gate import MAX_BODY_BYTES
-from exportd.model.bounds import MAX_DOCUMENT_BYTES, MAX_IDS, MAX_SENTENCE_LENGTH, MAX_SENTENCES
+from exportd.model.foreign_text import MAX_DOCUMENT_BYTES, MAX_IDS, MAX_SENTENCE_LENGTH, MAX_SENTENCES
 from tests.integration.api.request_bodies import bucket, gcs_bucket, schedule
 from tests.integration.api.standalone_api import ACME, ApiServer
 

@@ -7,13 +7,12 @@ import m3ter
 import pytest
 from m3ter import M3ter
 
-from exportd.api.identity.access import Role
+from exportd.api.identity.client_table import Role
 from exportd.destinations.checker import MAX_CHECKS
 from exportd.destinations.record import DestinationDeclaration
 from exportd.destinations.table import DestinationTable
 from exportd.model.entity import OrganizationId
-from exportd.model.errors import PermanentError
-from exportd.model.reason import Reason
+from exportd.model.errors import PermanentError, Reason
 from exportd.model.schedule import DestinationCode
 from exportd.settings.schema import QuotaSettings
 from tests.integration.api.request_bodies import ROLE, bucket, gcs_bucket, schedule

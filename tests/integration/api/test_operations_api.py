@@ -13,12 +13,13 @@ import anyio
 import httpx
 import pytest
 
-from exportd.api.identity.access import Access, Identity, Role
+from exportd.api.identity.access import Access, Identity
+from exportd.api.identity.client_table import Role
 from exportd.api.job_watcher import MAX_LISTENERS
 from exportd.jobs.job_table import JobTable
 from exportd.model.entity import EntityCode, OrganizationId
+from exportd.model.errors import Reason
 from exportd.model.job import JobProgress, Lease
-from exportd.model.reason import Reason
 from exportd.schedules.schedule_record import Firing
 from exportd.settings.schema import DEFAULT_QUOTAS, QuotaSettings
 from tests.fixtures.requests_of_people import refresh_requests

@@ -9,16 +9,16 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from exportd.api.identity.access import Role
+from exportd.api.identity.client_table import Role
 from exportd.api.schemas.entity import EntityStanding
 from exportd.database.connector import Connection
 from exportd.destinations.record import DestinationDeclaration
 from exportd.jobs.job_table import JobTable
 from exportd.manifest.document import render
 from exportd.model.entity import EntityCode, OrganizationId
+from exportd.model.errors import Reason
 from exportd.model.foreign_text import url_segment
 from exportd.model.job import JobId, JobProgress, Stall
-from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode
 from tests.integration.api.request_bodies import bucket, schedule
 from tests.integration.api.standalone_api import ACME, SPOOL, ApiServer, local_status, path

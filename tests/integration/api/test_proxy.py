@@ -8,7 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from exportd.api.identity.access import Access, Identity, Proxy, Role
+from exportd.api.identity.access import Access, Identity, Proxy
+from exportd.api.identity.client_table import Role
 from exportd.model.entity import OrganizationId
 from tests.acceptance.console_browser import ConsoleBrowser
 from tests.fixtures.postgres import Database

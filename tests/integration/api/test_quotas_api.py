@@ -10,8 +10,7 @@ from exportd.database.quota_table import Quota, QuotaTable
 from exportd.jobs.operations import JobOperator
 from exportd.jobs.requests import OwnedJobTable
 from exportd.model.entity import EntityCode, OrganizationId
-from exportd.model.errors import ExportdError, PermanentError
-from exportd.model.reason import Reason
+from exportd.model.errors import ExportdError, PermanentError, Reason
 from exportd.model.schedule import ExportFormat
 from exportd.settings.schema import QuotaSettings
 from tests.fixtures.daemon import until

@@ -14,8 +14,7 @@ import httpx
 from fastapi.routing import APIRoute
 from markupsafe import escape
 
-from exportd.api.identity.access import Role
-from exportd.api.identity.client_table import Client
+from exportd.api.identity.client_table import Client, Role
 from exportd.console import pages
 from exportd.console.sessions import MAX_TRIES_OF_A_KEY, MAX_TRIES_OF_AN_ADDRESS
 from exportd.console.visitor import FOR_ORGANIZATIONS

@@ -10,15 +10,14 @@ from uuid import UUID
 import anyio
 import pytest
 
-from exportd.api.identity.access import Role
+from exportd.api.identity.client_table import Role
 from exportd.consumer import verifier
 from exportd.consumer.inventory_reader import ReadLimits
 from exportd.consumer.verifier import MAX_KEPT, DeliveryVerifier
 from exportd.destinations.checker import StoredDestinationChecker
 from exportd.destinations.record import DestinationRecord
 from exportd.model.entity import OrganizationId
-from exportd.model.errors import PermanentError
-from exportd.model.reason import Reason
+from exportd.model.errors import PermanentError, Reason
 from exportd.stores.directory.store import DirectoryStore
 from exportd.stores.layout import ObjectKey
 from exportd.stores.location import Location, parse_location

@@ -23,9 +23,9 @@ from exportd.extraction.open_snapshot import OpenSnapshot
 from exportd.extraction.snapshot_opener import SnapshotOpener
 from exportd.model.change_log import key_columns, log_name, log_table
 from exportd.model.entity import CaptureLevel, Entity, EntityCode, Field, OrganizationId, TableName
+from exportd.model.errors import FullReason
 from exportd.model.extraction import Mode
 from exportd.model.job import Job, JobId
-from exportd.model.reason import FullReason
 from exportd.model.schedule import DestinationCode, ExportFormat
 from exportd.model.start import Position
 from exportd.postgres.postgres_server import PostgresServer

@@ -15,9 +15,8 @@ import pytest
 
 from exportd.database.connector import Connection
 from exportd.model.entity import CaptureLevel, TableName
-from exportd.model.errors import PermanentError
+from exportd.model.errors import FullReason, PermanentError, Reason
 from exportd.model.extraction import Mode
-from exportd.model.reason import FullReason, Reason
 from tests.integration.capture.source_database import CapturedTable, SourceDatabase
 
 pytestmark = pytest.mark.every_postgres

@@ -9,9 +9,8 @@ import asyncpg
 import pytest
 
 from exportd.capture.installer import CaptureInstaller
-from exportd.model.errors import PermanentError, TransientError
+from exportd.model.errors import FullReason, PermanentError, Reason, TransientError
 from exportd.model.extraction import Mode
-from exportd.model.reason import FullReason, Reason
 from tests.fixtures.postgres import Database
 from tests.integration.capture.source_database import CapturedTable, SourceDatabase, bare_log, open_source_database
 

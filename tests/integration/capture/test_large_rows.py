@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import pytest
 
+from exportd.model.errors import FullReason
 from exportd.model.extraction import Mode
-from exportd.model.reason import FullReason
 from tests.integration.capture.source_database import OTHER, CapturedTable, SourceDatabase
 
 pytestmark = pytest.mark.every_postgres

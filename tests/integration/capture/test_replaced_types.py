@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import pytest
 
+from exportd.model.errors import FullReason
 from exportd.model.extraction import Mode
-from exportd.model.reason import FullReason
 from tests.integration.capture.source_database import SourceDatabase, bare_log
 
 pytestmark = pytest.mark.every_postgres

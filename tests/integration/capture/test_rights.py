@@ -8,8 +8,7 @@ from exportd.database.connector import Connector
 from exportd.database.migrator import migrate
 from exportd.database.quoting import identifier
 from exportd.model.entity import Entity, EntityCode, Field, TableName
-from exportd.model.errors import PermanentError
-from exportd.model.reason import FullReason, Reason
+from exportd.model.errors import FullReason, PermanentError, Reason
 from tests.fixtures.postgres import Database
 from tests.integration.capture.source_database import SourceDatabase
 

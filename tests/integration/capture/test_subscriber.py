@@ -8,8 +8,8 @@ import pytest
 
 from exportd.database.connector import Connection
 from exportd.model.entity import CaptureLevel
+from exportd.model.errors import FullReason
 from exportd.model.extraction import Mode
-from exportd.model.reason import FullReason
 from tests.fixtures.postgres import Database
 from tests.integration.capture.source_database import SourceDatabase
 

@@ -3,8 +3,8 @@
 import pytest
 
 from exportd.model.entity import CaptureLevel
+from exportd.model.errors import FullReason
 from exportd.model.extraction import Mode
-from exportd.model.reason import FullReason
 from tests.integration.capture.source_database import CapturedTable, SourceDatabase
 
 pytestmark = pytest.mark.every_postgres

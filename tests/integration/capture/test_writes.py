@@ -5,8 +5,8 @@ import re
 import asyncpg
 import pytest
 
+from exportd.model.errors import FullReason
 from exportd.model.extraction import Mode
-from exportd.model.reason import FullReason
 from tests.integration.capture.source_database import ACME, OTHER, CapturedTable, SourceDatabase, bare_log
 
 pytestmark = pytest.mark.every_postgres

@@ -5,9 +5,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from exportd.catalog.checker import check, problems_by_entity
+from exportd.catalog.checker import check, problems_by_entity, resolve
 from exportd.catalog.document import Catalog, loads
-from exportd.catalog.resolver import resolve
 from exportd.catalog.table_reader import tables_without_tenant_index
 from exportd.database import queries
 from exportd.model.entity import EntityCode, Field, TableName

@@ -7,8 +7,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from exportd.model.errors import TransientError
-from exportd.model.reason import Reason
+from exportd.model.errors import Reason, TransientError
 from tests.acceptance.console_browser import BrowserPage, ConsoleBrowser
 from tests.integration.api import test_verification_api
 from tests.integration.api.request_bodies import ROLE, bucket, schedule

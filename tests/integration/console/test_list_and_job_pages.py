@@ -8,7 +8,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from exportd.api.identity.access import Access, Identity, Role
+from exportd.api.identity.access import Access, Identity
+from exportd.api.identity.client_table import Role
 from exportd.console import visitor
 from exportd.console.pages.jobs import MAX_TICKED
 from exportd.jobs.job_table import JobTable

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from exportd.api.identity.access import Access, Identity, Role
+from exportd.api.identity.access import Access, Identity
+from exportd.api.identity.client_table import Role
 from exportd.api.schemas.entity import EntityStanding
 from exportd.model.entity import EntityCode, OrganizationId
 from tests.acceptance.console_browser import ConsoleBrowser

@@ -8,7 +8,8 @@ from uuid import uuid4
 
 import pytest
 
-from exportd.api.identity.access import Access, Identity, Role
+from exportd.api.identity.access import Access, Identity
+from exportd.api.identity.client_table import Role
 from exportd.fleet.disagreement import Disagreement, Subject
 from exportd.fleet.table import DaemonIdentity
 from exportd.model.entity import OrganizationId

@@ -17,8 +17,8 @@ import asyncpg
 import pytest
 from asyncpg import connection as asyncpg_connection
 
+from exportd.catalog.checker import examine
 from exportd.catalog.document import loads
-from exportd.catalog.resolver import examine
 from exportd.daemon.assembly import Components, assembled
 from exportd.daemon.current import Configuration
 from exportd.daemon.runner import _services as services_of

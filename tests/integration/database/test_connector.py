@@ -9,8 +9,7 @@ import pytest
 
 from exportd.database.connector import Connection, Connector
 from exportd.database.translator import translated
-from exportd.model.errors import ExportdError, PermanentError, TransientError
-from exportd.model.reason import Reason
+from exportd.model.errors import ExportdError, PermanentError, Reason, TransientError
 from exportd.settings.schema import DatabaseSettings
 from tests.fixtures.postgres import Database
 
@@ -291,7 +290,8 @@ async def test_a_session_without_use_is_closed(database: Database, monkeypatch: 
 async def _refusal(connector: Connector) -> ExportdError:
     """What all ways to connect raise; they raise the same."""
     with pytest.raises(ExportdError) as raised:
-        await connector.connect(purpose="test")
+        async with connector.connection("test"):
+            pass
     with pytest.raises(type(raised.value)):
         async with connector.pool(1):
             pass

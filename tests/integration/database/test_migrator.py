@@ -4,8 +4,7 @@ import asyncpg
 import pytest
 
 from exportd.database import migrator
-from exportd.model.errors import PermanentError
-from exportd.model.reason import Reason
+from exportd.model.errors import PermanentError, Reason
 from tests.fixtures.postgres import Database
 
 _ALL = [step.name for step in migrator.migrations()]

@@ -12,8 +12,7 @@ from exportd.database.connector import Connection, Connector
 from exportd.database.session_settings import EXACT_SETTINGS
 from exportd.database.setup_checker import Pooling, detect_pooling
 from exportd.database.translator import translated
-from exportd.model.errors import PermanentError
-from exportd.model.reason import Reason
+from exportd.model.errors import PermanentError, Reason
 from tests.fixtures.pooler import Pooler
 from tests.fixtures.postgres import Database
 from tests.integration.capture.source_database import SourceDatabase

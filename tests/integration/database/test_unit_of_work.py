@@ -14,8 +14,7 @@ from exportd.database.migrator import migrate
 from exportd.database.unit_of_work import Auditor, notify, statements, transaction, write_audit
 from exportd.model.change_log import EVENTS_CHANNEL
 from exportd.model.entity import OrganizationId
-from exportd.model.errors import TransientError
-from exportd.model.reason import Reason
+from exportd.model.errors import Reason, TransientError
 from tests.fixtures.postgres import Database
 
 ACME = OrganizationId("acme")

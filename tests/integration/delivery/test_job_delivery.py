@@ -23,10 +23,9 @@ from exportd.jobs.job_table import JobTable
 from exportd.jobs.retry import Retry, decide
 from exportd.manifest.document import parse
 from exportd.model.entity import EntityCode, OrganizationId
-from exportd.model.errors import OccupiedError, PermanentError, TransientError
+from exportd.model.errors import FullReason, OccupiedError, PermanentError, Reason, TransientError
 from exportd.model.extraction import EntityExtraction, ExtractedField, Extraction, Mode
 from exportd.model.job import Job, JobId, JobPhase, JobProgress, Lease, Part
-from exportd.model.reason import FullReason, Reason
 from exportd.model.schedule import DestinationCode, ExportFormat, ScheduleId
 from exportd.spool.spool import Spool
 from exportd.stores.layout import Layout, ManifestName, build

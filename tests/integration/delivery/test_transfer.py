@@ -11,9 +11,8 @@ import pytest
 from exportd.delivery.byte_limiter import ByteLimiter
 from exportd.delivery.transfer import Transfer, record_nothing
 from exportd.model.entity import EntityCode
-from exportd.model.errors import InvariantError, PermanentError, TransientError
+from exportd.model.errors import InvariantError, PermanentError, Reason, TransientError
 from exportd.model.job import Part
-from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode
 from exportd.spool.part_files import PartFile, PartLocation, SpooledPart, verify
 from exportd.stores.layout import ObjectKey

@@ -6,9 +6,10 @@ import anyio.to_thread
 import asyncpg
 import pytest
 
+from benchmarks.bills import fill_bills
 from exportd.catalog import document
 from exportd.database.connector import Connection
-from exportd.demo.generator import SHARES, create_tables, fill, fill_bills, organization_ids
+from exportd.demo.generator import SHARES, create_tables, fill, organization_ids
 from exportd.model.entity import EntityCode
 from tests.fixtures.postgres import Database, Servers
 
@@ -149,14 +150,6 @@ async def test_texts_hold_what_files_find_hard(empty_database: Database) -> None
     orders = {row[0] for row in await connection.fetch("SELECT DISTINCT purchase_order_number FROM public.accounts")}
     assert {None, ""} < orders
     assert await connection.fetchval("SELECT count(*) FROM public.charges WHERE description LIKE E'%\n%'")
-
-
-async def test_progress_names_each_table_and_never_goes_back(empty_database: Database) -> None:
-    connection = await demo(empty_database)
-    reports: list[tuple[str, int]] = []
-    await fill(connection, rows=ROWS, progress=lambda table, rows: reports.append((table, rows)))
-    assert [table for table, _ in reports] == [code.lower() for code in SHARES]
-    assert [rows for _, rows in reports] == sorted(rows for _, rows in reports)
 
 
 async def test_bills_alone_can_be_added_to_a_filled_demo(empty_database: Database) -> None:

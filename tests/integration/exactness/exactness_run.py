@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 
 from exportd.extraction.open_snapshot import OpenSnapshot
 from exportd.model.entity import Entity, EntityCode, OrganizationId
-from exportd.model.errors import AloneError, TransientError
-from exportd.model.reason import Reason
+from exportd.model.errors import AloneError, Reason, TransientError
 from exportd.model.schedule import ExportFormat
 from exportd.model.start import Position
 from tests.fixtures.postgres import Database

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 import exportd.extraction.copier
-from exportd.model.reason import FullReason
+from exportd.model.errors import FullReason
 from tests.fixtures.postgres import Database
 from tests.integration.exactness.exactness_run import ExactnessRun
 from tests.integration.exactness.writer import STEPS, VISIT_STEPS

@@ -12,8 +12,7 @@ import pytest
 from exportd.extraction.copier import Copier, CopyTask, ImagesUnreadableError
 from exportd.extraction.open_snapshot import OpenSnapshot
 from exportd.model.entity import Field
-from exportd.model.errors import ExportdError, PermanentError, TransientError
-from exportd.model.reason import FullReason, Reason
+from exportd.model.errors import ExportdError, FullReason, PermanentError, Reason, TransientError
 from exportd.model.schedule import ExportFormat
 from exportd.settings.schema import LimitSettings
 from tests.integration.capture.source_database import ACME, CapturedTable, SourceDatabase, a_job

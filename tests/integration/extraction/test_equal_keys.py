@@ -5,8 +5,8 @@ from random import Random
 import pytest
 
 from exportd.model.entity import OrganizationId
+from exportd.model.errors import FullReason
 from exportd.model.extraction import Mode
-from exportd.model.reason import FullReason
 from exportd.model.schedule import ExportFormat
 from tests.fixtures.file_parsers import csv_rows
 from tests.integration.capture.source_database import CapturedTable, SourceDatabase

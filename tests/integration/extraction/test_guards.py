@@ -6,9 +6,8 @@ import pytest
 
 from exportd.extraction.open_snapshot import OpenSnapshot
 from exportd.model.entity import Field
-from exportd.model.errors import PermanentError
+from exportd.model.errors import FullReason, PermanentError, Reason
 from exportd.model.extraction import Mode
-from exportd.model.reason import FullReason, Reason
 from exportd.model.schedule import DestinationCode
 from tests.integration.capture.source_database import ACME, CapturedTable, SourceDatabase, a_job
 

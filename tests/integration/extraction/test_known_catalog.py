@@ -14,9 +14,8 @@ from exportd.extraction.guards import CatalogMemory, Guards, KnownCatalog
 from exportd.extraction.open_snapshot import OpenSnapshot
 from exportd.model.change_log import log_name
 from exportd.model.entity import Entity, EntityCode, TableName
-from exportd.model.errors import PermanentError
+from exportd.model.errors import FullReason, PermanentError, Reason
 from exportd.model.job import JobProgress
-from exportd.model.reason import FullReason, Reason
 from tests.integration.capture.source_database import CapturedTable, SourceDatabase, a_job
 from tests.integration.extraction.test_guards import REASONS
 

@@ -14,8 +14,7 @@ from exportd.database.connector import Connector
 from exportd.database.setup_checker import doubts_about_logins, warn_of_rights
 from exportd.extraction.copier import Copier
 from exportd.extraction.snapshot_opener import SnapshotOpener
-from exportd.model.errors import TransientError
-from exportd.model.reason import Reason
+from exportd.model.errors import Reason, TransientError
 from exportd.settings.schema import DatabaseSettings, LimitSettings
 from tests.integration.capture.source_database import CapturedTable, SourceDatabase
 

@@ -11,8 +11,7 @@ from exportd.extraction import shared_reader, snapshot_opener, snapshot_reader, 
 from exportd.extraction.copier import Copier, ImagesUnreadableError
 from exportd.extraction.open_snapshot import FetchedRows, OpenSnapshot
 from exportd.model.entity import EntityCode, OrganizationId
-from exportd.model.errors import AloneError, TransientError
-from exportd.model.reason import FullReason, Reason
+from exportd.model.errors import AloneError, FullReason, Reason, TransientError
 from exportd.model.schedule import ExportFormat
 from tests.fixtures.postgres import Database
 from tests.fixtures.snapshot_exports import Export, Exporter, Look, Schedule, entity

@@ -25,8 +25,8 @@ from exportd.jobs.job_record import JobRecord
 from exportd.jobs.job_table import JobTable
 from exportd.model.clock import SystemClock
 from exportd.model.entity import Entity, EntityCode, Field, TableName
+from exportd.model.errors import Reason
 from exportd.model.job import JobId, JobProgress, JobState, Lease
-from exportd.model.reason import Reason
 from exportd.settings.schema import LimitSettings
 from exportd.spool.spool import Spool
 from tests.fixtures.postgres import Database

@@ -9,8 +9,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from exportd.model.errors import PermanentError
-from exportd.model.reason import FullReason, Reason
+from exportd.model.errors import FullReason, PermanentError, Reason
 from exportd.postgres.postgres_server import PostgresServer
 from exportd.postgres.server_process import Account
 from tests.integration.capture.source_database import SourceDatabase

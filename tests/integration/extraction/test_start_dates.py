@@ -13,9 +13,8 @@ from exportd.extraction.estimate import Figure
 from exportd.extraction.previewer import Previewer
 from exportd.jobs.job_table import JobTable
 from exportd.model.clock import SystemClock
-from exportd.model.errors import PermanentError
+from exportd.model.errors import FullReason, PermanentError, Reason
 from exportd.model.extraction import Mode
-from exportd.model.reason import FullReason, Reason
 from exportd.model.schedule import ExportFormat
 from exportd.settings.schema import LimitSettings
 from tests.fixtures.file_parsers import csv_rows

@@ -10,8 +10,8 @@ import pytest
 
 from exportd.api.schemas.entity import record_schema
 from exportd.catalog import document
+from exportd.catalog.checker import resolve
 from exportd.catalog.document import Catalog
-from exportd.catalog.resolver import resolve
 from exportd.demo.generator import create_tables, fill, organization_ids
 from exportd.model.entity import DELETED_FIELD, Entity, EntityCode
 from exportd.model.schedule import ExportFormat

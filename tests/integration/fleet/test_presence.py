@@ -17,8 +17,7 @@ from exportd.destinations.table import DestinationTable
 from exportd.fleet.presence import PresenceKeeper
 from exportd.fleet.table import COUNTED_S, EPHEMERAL_COUNTED_S, HEARTBEAT_S, RUNNING_S, DaemonIdentity, DaemonTable
 from exportd.jobs.operations import JobOperator
-from exportd.model.errors import PermanentError
-from exportd.model.reason import Reason
+from exportd.model.errors import PermanentError, Reason
 from exportd.schedules.firing_table import ScheduleTable
 from exportd.settings.schema import Settings
 from tests.fixtures.fake_clock import FakeClock

@@ -15,10 +15,9 @@ from exportd.database.connector import Pool
 from exportd.delivery.tables import PublicationTable
 from exportd.jobs.job_table import JobTable
 from exportd.model.entity import EntityCode, OrganizationId
-from exportd.model.errors import PermanentError
+from exportd.model.errors import FullReason, PermanentError, Reason
 from exportd.model.extraction import EntityExtraction, Extraction, Mode
 from exportd.model.job import JobId, Lease, Publication
-from exportd.model.reason import FullReason, Reason
 from exportd.model.schedule import DestinationCode, ExportFormat, Interval, ScheduleDeclaration, ScheduleId, Unit
 from exportd.model.start import Start
 from exportd.schedules.firing_table import ScheduleTable

@@ -9,8 +9,8 @@ import pytest
 
 from exportd.jobs.dispatcher import Dispatcher
 from exportd.jobs.job_table import SHORT_BYTES
+from exportd.model.errors import Reason
 from exportd.model.job import JobId, JobProgress, Lease
-from exportd.model.reason import Reason
 from tests.fixtures.fake_clock import FakeClock
 from tests.fixtures.settings import live_settings
 from tests.integration.jobs.postgres_jobs import ATTEMPTS, LEASE_S, NOON, SPOOL, PostgresJobs

@@ -19,7 +19,7 @@ from exportd.jobs.job_record import JobRecord
 from exportd.jobs.job_table import JobTable
 from exportd.jobs.stalls import LONG_S
 from exportd.model.entity import OrganizationId
-from exportd.model.errors import PermanentError, TransientError
+from exportd.model.errors import PermanentError, Reason, TransientError
 from exportd.model.job import (
     EntityProgress,
     JobId,
@@ -31,7 +31,6 @@ from exportd.model.job import (
     RunJob,
     Stall,
 )
-from exportd.model.reason import Reason
 from exportd.settings.schema import LiveSettings
 from tests.fixtures.fake_clock import FakeClock
 from tests.fixtures.settings import live_settings, settings_with

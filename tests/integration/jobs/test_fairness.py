@@ -9,8 +9,8 @@ import pytest
 from exportd.database import migrator
 from exportd.database.connector import Connector
 from exportd.jobs.job_table import JobTable
+from exportd.model.errors import Reason
 from exportd.model.job import JobId, Lease
-from exportd.model.reason import Reason
 from tests.fixtures.postgres import Database
 from tests.integration.jobs.postgres_jobs import NOON, PostgresJobs
 

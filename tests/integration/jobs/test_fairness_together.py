@@ -10,8 +10,8 @@ from random import Random
 import pytest
 
 from exportd.jobs.job_table import SHORT_BYTES
+from exportd.model.errors import Reason
 from exportd.model.job import JobId, Lease
-from exportd.model.reason import Reason
 from exportd.model.schedule import ScheduleId
 from tests.integration.jobs.postgres_jobs import NOON, PostgresJobs
 from tests.integration.jobs.test_claiming_together import add_short, claim_together

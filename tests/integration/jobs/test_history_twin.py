@@ -18,8 +18,8 @@ from exportd.database.connector import Connector, Pool
 from exportd.database.migrator import migrate
 from exportd.jobs.history_pruner import HistoryKind, HistoryPruner
 from exportd.model.clock import SystemClock
+from exportd.model.errors import Reason
 from exportd.model.job import JobPhase
-from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode
 from exportd.spool.spool import Spool
 from tests.fixtures.postgres import Database

@@ -16,9 +16,8 @@ from exportd.jobs.operations import JobOperator
 from exportd.jobs.requests import JobSearch, OwnedJobTable
 from exportd.jobs.states import Transition, after
 from exportd.model.change_log import EVENTS_CHANNEL
-from exportd.model.errors import PermanentError, TransientError
+from exportd.model.errors import PermanentError, Reason, TransientError
 from exportd.model.job import EntityProgress, JobId, JobPhase, JobProgress, JobState, Lease, LeaseState
-from exportd.model.reason import Reason
 from tests.integration.jobs.postgres_jobs import (
     ACCOUNTS,
     ATTEMPTS,

@@ -11,9 +11,8 @@ from exportd.jobs.dispatcher import Dispatcher
 from exportd.jobs.job_table import JobTable
 from exportd.jobs.operations import JobOperator
 from exportd.model.clock import SystemClock
-from exportd.model.errors import PermanentError
+from exportd.model.errors import PermanentError, Reason
 from exportd.model.job import JobId, JobProgress, JobState, Lease, LeaseState
-from exportd.model.reason import Reason
 from tests.fixtures.requests_of_people import refresh_requests
 from tests.fixtures.settings import live_settings
 from tests.integration.jobs.postgres_jobs import ACCOUNTS, ATTEMPTS, LEASE_S, NOON, PLANS, SPOOL, PostgresJobs, reached

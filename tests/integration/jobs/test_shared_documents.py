@@ -17,10 +17,9 @@ from exportd.jobs.job_table import JobTable
 from exportd.jobs.lease_writer import LeaseWriter, Seal, Success
 from exportd.model.clock import SystemClock
 from exportd.model.entity import EntityCode
-from exportd.model.errors import PermanentError
+from exportd.model.errors import PermanentError, Reason
 from exportd.model.extraction import EntityExtraction, ExtractedField, Extraction, Mode
 from exportd.model.job import JobId, Lease
-from exportd.model.reason import Reason
 from exportd.model.schedule import ScheduleId
 from exportd.model.start import BackfillRequest, Beginning, SharedDocument
 from exportd.schedules.operations import ScheduleOperator

@@ -2,8 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
+from exportd.model.errors import Reason
 from exportd.model.job import JobId, JobPhase, JobState, Lease
-from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode
 from exportd.spool.retention import SpooledJob
 from tests.integration.jobs.postgres_jobs import LAKE, OTHER_SPOOL, SPOOL, PostgresJobs, reached

@@ -7,9 +7,8 @@ import anyio
 import pytest
 
 from exportd.database.connector import Connector
-from exportd.model.errors import ExportdError, PermanentError, TransientError
+from exportd.model.errors import ExportdError, PermanentError, Reason, TransientError
 from exportd.model.job import JobId
-from exportd.model.reason import Reason
 from exportd.schedules.firing_table import ScheduleTable
 from exportd.schedules.schedule_record import Firing
 from exportd.schedules.ticker import Ticker

@@ -20,9 +20,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from exportd.model.entity import EntityCode
-from exportd.model.errors import PermanentError, TransientError
+from exportd.model.errors import PermanentError, Reason, TransientError
 from exportd.model.job import EntityProgress, JobId, Part
-from exportd.model.reason import Reason
 from exportd.model.schedule import ExportFormat
 from exportd.spool import entity_writer, folders
 from exportd.spool.entity_writer import EntityWriter, finish_together

@@ -14,8 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exportd.model.errors import PermanentError
-from exportd.model.reason import Reason
+from exportd.model.errors import PermanentError, Reason
 from exportd.spool import journal_keeper
 from exportd.spool.journal_keeper import JournalChange, JournalKeeper, JournalRecord, read_records
 

@@ -8,9 +8,8 @@ from uuid import UUID
 import anyio
 import pytest
 
-from exportd.model.errors import TransientError
+from exportd.model.errors import Reason, TransientError
 from exportd.model.job import JobId, JobState
-from exportd.model.reason import Reason
 from exportd.spool.retention import RetentionSweeper, SpooledJob
 from exportd.spool.spool import Spool
 from tests.fixtures.fake_clock import FakeClock

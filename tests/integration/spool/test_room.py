@@ -9,9 +9,8 @@ import pytest
 
 from exportd.jobs.retry import Retry, decide
 from exportd.model.entity import OrganizationId
-from exportd.model.errors import OccupiedError
+from exportd.model.errors import OccupiedError, Reason
 from exportd.model.job import JobId
-from exportd.model.reason import Reason
 from exportd.spool.spool import Spool
 from tests.fixtures.settings import live_settings
 

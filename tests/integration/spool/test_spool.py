@@ -10,9 +10,8 @@ from uuid import UUID
 import anyio
 import pytest
 
-from exportd.model.errors import PermanentError, TransientError
+from exportd.model.errors import PermanentError, Reason, TransientError
 from exportd.model.job import JobId
-from exportd.model.reason import Reason
 from exportd.spool import spool as spool_module
 from exportd.spool.spool import MANIFEST_NAME, Spool
 from tests.fixtures.settings import live_settings, settings_with

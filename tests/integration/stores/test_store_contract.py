@@ -5,8 +5,7 @@ import random
 import anyio
 import pytest
 
-from exportd.model.errors import PermanentError
-from exportd.model.reason import Reason
+from exportd.model.errors import PermanentError, Reason
 from exportd.stores.layout import ObjectKey
 from exportd.stores.store import ObjectInfo, Piece, Store, Upload, UploadGoneError
 

@@ -9,9 +9,8 @@ import pytest
 
 from exportd.api.job_watcher import HEARTBEAT_S, PERIOD_S, EventStream, JobWatcher
 from exportd.jobs.live_job import LiveJob
-from exportd.model.errors import TransientError
+from exportd.model.errors import Reason, TransientError
 from exportd.model.job import JobId, JobPhase, JobProgress, JobState
-from exportd.model.reason import Reason
 from tests.fixtures.fake_clock import FakeClock
 
 JOB = JobId(UUID(int=1))

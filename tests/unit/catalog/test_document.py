@@ -5,8 +5,7 @@ import pytest
 
 from exportd.catalog.document import Catalog, load, loads
 from exportd.model.entity import Entity, EntityCode, Field, TableName
-from exportd.model.errors import PermanentError, Problem, SettingsError
-from exportd.model.reason import Reason
+from exportd.model.errors import PermanentError, Problem, Reason, SettingsError
 
 ACCOUNTS = """\
 [[entity]]

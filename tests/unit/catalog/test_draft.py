@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from exportd.catalog.document import loads
 from exportd.catalog.drafter import ForeignKey, render
-from exportd.catalog.live_table import LiveColumn, LiveIndex, LiveTable, ValueType
+from exportd.catalog.shape import LiveColumn, LiveIndex, LiveTable, ValueType
 from exportd.catalog.table_rules import findings
 from exportd.model.entity import EntityCode, TableName
 

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from exportd.catalog.live_table import LiveColumn, LiveIndex, LiveTable, ValueType
+from exportd.catalog.shape import LiveColumn, LiveIndex, LiveTable, ValueType
 from exportd.catalog.table_rules import fields_of, findings, missing_table, modified_of
 from exportd.model.entity import Entity, EntityCode, Field, TableName
 

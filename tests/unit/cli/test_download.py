@@ -12,8 +12,7 @@ from exportd.cli.daemon_client import DaemonAddress
 from exportd.cli.download import download_job
 from exportd.cli.socket_client import SocketClient
 from exportd.manifest.document import render
-from exportd.model.errors import PermanentError
-from exportd.model.reason import Reason
+from exportd.model.errors import PermanentError, Reason
 from exportd.stores.layout import file_name
 from tests.unit.manifest.manifest_examples import entity_of, manifest_of
 

@@ -10,8 +10,7 @@ import pytest
 from exportd.cli import output
 from exportd.cli.output import reported
 from exportd.cli.progress import ProgressEvent, event_line
-from exportd.model.errors import PermanentError
-from exportd.model.reason import Reason
+from exportd.model.errors import PermanentError, Reason
 from tests.unit.model.test_foreign_text import HOSTILE
 
 PRINTERS: dict[str, Callable[[str], None]] = {

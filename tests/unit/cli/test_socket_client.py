@@ -14,8 +14,7 @@ import pytest
 
 from exportd.cli.daemon_client import DaemonAddress
 from exportd.cli.socket_client import DEFAULT_SOCKET, NoDaemonError, SocketClient, find_socket
-from exportd.model.errors import ExportdError, PermanentError, SettingsError, TransientError
-from exportd.model.reason import Reason
+from exportd.model.errors import ExportdError, PermanentError, Reason, SettingsError, TransientError
 from tests.tools.measure_tree import CHECKOUT
 
 HEAVY = ("pydantic", "asyncpg", "fastapi", "uvicorn", "structlog", "rich")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exportd.console.rendering import WHY_FULL, count, duration, instant, relative, size, why_full
-from exportd.model.reason import FullReason
+from exportd.model.errors import FullReason
 
 NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 

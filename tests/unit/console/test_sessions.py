@@ -4,7 +4,7 @@ from uuid import UUID
 
 import pytest
 
-from exportd.api.identity.access import Role
+from exportd.api.identity.client_table import Role
 from exportd.console.sessions import (
     IDLE_S,
     INVITATION_S,

@@ -6,8 +6,7 @@ import anyio
 import pytest
 
 from exportd.database.call_batcher import LINGER_S, MAX_TOGETHER, CallBatcher
-from exportd.model.errors import ExportdError, PermanentError, TransientError
-from exportd.model.reason import Reason
+from exportd.model.errors import ExportdError, PermanentError, Reason, TransientError
 
 REFUSED = PermanentError("The database refuses it.", reason=Reason.DATABASE_REFUSED)
 AWAY = TransientError("The database is away.", reason=Reason.DATABASE_UNREACHABLE)

@@ -5,8 +5,7 @@ import asyncpg
 import pytest
 
 from exportd.database.translator import translate, translated
-from exportd.model.errors import ExportdError, PermanentError, TransientError
-from exportd.model.reason import Reason
+from exportd.model.errors import ExportdError, PermanentError, Reason, TransientError
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,7 @@ from exportd.delivery.tables import LeftUpload, UploadTable
 from exportd.destinations.open_destinations import Destinations
 from exportd.jobs.job_record import JobRecord
 from exportd.jobs.job_table import JobTable
-from exportd.model.errors import TransientError
-from exportd.model.reason import Reason
+from exportd.model.errors import Reason, TransientError
 from exportd.model.schedule import ScheduleId
 from tests.fixtures.fake_clock import FakeClock
 

@@ -33,7 +33,6 @@ def column(name: str, type_name: str = "text", **options: Any) -> Column:
         "element_kind": "",
         "collation": None,
         "equality": "pg_catalog",
-        "not_null": True,
         **options,
     }
     return Column(name=name, type_name=type_name, **given)

@@ -9,8 +9,8 @@ from exportd.extraction.copier import Pacer, plan_copies
 from exportd.extraction.open_snapshot import OpenSnapshot
 from exportd.extraction.window import EntityWindow, parse_snapshot
 from exportd.model.entity import EntityCode
+from exportd.model.errors import FullReason
 from exportd.model.extraction import Mode
-from exportd.model.reason import FullReason
 
 SMALL, LARGE = 8 * 1024, 128 * 1024
 

@@ -2,8 +2,8 @@ import json
 
 from exportd.extraction.estimate import EntityPreview, Figure, TablePlan, WindowCounts, parse_plan, preview_of
 from exportd.extraction.window import EntityWindow, SnapshotText
+from exportd.model.errors import FullReason
 from exportd.model.extraction import Mode
-from exportd.model.reason import FullReason
 from exportd.model.schedule import ExportFormat
 from tests.unit.extraction.shapes import THINGS
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from exportd.catalog.shape import CaptureTrigger, Shape
 from exportd.extraction.guards import ClusterFacts, Guards, difference, fingerprint, growth, guards_of
 from exportd.model.entity import Field
-from exportd.model.reason import FullReason
+from exportd.model.errors import FullReason
 from tests.unit.extraction.shapes import CLUSTER, COLUMNS, ROOT, SHAPE, THINGS, relation, tree
 
 BEFORE = guards_of(THINGS, SHAPE, CLUSTER)

@@ -16,9 +16,9 @@ from exportd.extraction.window import (
     reason_before_reading,
     window_of,
 )
+from exportd.model.errors import FullReason
 from exportd.model.extraction import Mode
 from exportd.model.job import JobId
-from exportd.model.reason import FullReason
 from exportd.model.schedule import DestinationCode
 from exportd.model.start import Position
 from tests.unit.extraction.shapes import CLUSTER, ROOT, SHAPE, THINGS

@@ -6,9 +6,8 @@ import pytest
 
 from exportd.jobs.job_record import file_names
 from exportd.model.entity import EntityCode
-from exportd.model.errors import PermanentError
+from exportd.model.errors import PermanentError, Reason
 from exportd.model.job import JobId, Part
-from exportd.model.reason import Reason
 from exportd.model.schedule import ExportFormat
 from exportd.stores.layout import file_name
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from exportd.jobs.job_record import Download, JobRecord, download, progress_from_json, progress_to_json
 from exportd.model.entity import EntityCode, OrganizationId
+from exportd.model.errors import Reason
 from exportd.model.job import EntityProgress, Job, JobId, JobPhase, JobProgress, JobState, Stall
-from exportd.model.reason import Reason
 from exportd.model.schedule import ExportFormat
 
 NOON = datetime(2026, 3, 9, 12, tzinfo=UTC)

@@ -8,9 +8,8 @@ import pytest
 
 from exportd.jobs.lease_keeper import LeaseKeeper
 from exportd.model.entity import EntityCode, OrganizationId
-from exportd.model.errors import PermanentError, TransientError
+from exportd.model.errors import PermanentError, Reason, TransientError
 from exportd.model.job import Job, JobId, JobPhase, JobProgress, Lease, LeaseState
-from exportd.model.reason import Reason
 from exportd.model.schedule import ExportFormat
 from tests.fixtures.fake_clock import FakeClock
 

@@ -14,8 +14,7 @@ from exportd.jobs.retry import (
     holds_bug,
     leading_error,
 )
-from exportd.model.errors import ExportdError, PermanentError, SettingsError, TransientError
-from exportd.model.reason import Reason
+from exportd.model.errors import ExportdError, PermanentError, Reason, SettingsError, TransientError
 
 LOST = TransientError("The database db1 went away", reason=Reason.DATABASE_CONNECTION_LOST)
 REFUSED = PermanentError("Grant SELECT on public.accounts.", reason=Reason.PRIVILEGE_MISSING)

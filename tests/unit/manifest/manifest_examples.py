@@ -16,9 +16,9 @@ from exportd.manifest.document import (
     sha256_of,
 )
 from exportd.model.entity import EntityCode, OrganizationId
+from exportd.model.errors import FullReason
 from exportd.model.extraction import Mode
 from exportd.model.job import JobId
-from exportd.model.reason import FullReason
 from exportd.model.schedule import ExportFormat, ScheduleId
 
 START = datetime(2026, 3, 9, 4, 15, tzinfo=UTC)

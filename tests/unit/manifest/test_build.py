@@ -8,9 +8,9 @@ from uuid import UUID
 from exportd.manifest.build import History, ManifestRenderer, build_manifest
 from exportd.manifest.document import ManifestSchedule, Predecessor, parse, render
 from exportd.model.entity import EntityCode, OrganizationId
+from exportd.model.errors import FullReason
 from exportd.model.extraction import EntityExtraction, ExtractedField, Extraction, Mode, with_documents
 from exportd.model.job import Job, Part
-from exportd.model.reason import FullReason
 from exportd.model.schedule import DestinationCode, ExportFormat, ScheduleId
 from exportd.stores.layout import Layout, ObjectName, file_name, key_of_file
 from exportd.stores.layout import parse as parse_key

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from exportd.manifest.chain import ChainFindingKind, ChainReport, Restart, check
 from exportd.manifest.document import Manifest, ManifestEntity, Predecessor, render
 from exportd.model.entity import OrganizationId
-from exportd.model.reason import FullReason
+from exportd.model.errors import FullReason
 from tests.unit.manifest.manifest_examples import dated, entity_of, job_id, manifest_of
 
 

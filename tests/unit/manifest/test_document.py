@@ -25,10 +25,9 @@ from exportd.manifest.document import (
     sha256_of,
 )
 from exportd.model.entity import EntityCode, OrganizationId
-from exportd.model.errors import PermanentError
+from exportd.model.errors import FullReason, PermanentError, Reason
 from exportd.model.extraction import Mode
 from exportd.model.job import JobId
-from exportd.model.reason import FullReason, Reason
 from exportd.model.schedule import ExportFormat, ScheduleId
 from tests.unit.manifest.manifest_examples import dated, entity_of, manifest_of
 

@@ -7,8 +7,8 @@ from uuid import UUID
 import pytest
 
 from exportd.model.entity import EntityCode
+from exportd.model.errors import FullReason
 from exportd.model.job import JobId
-from exportd.model.reason import FullReason
 from exportd.model.schedule import DestinationCode
 from exportd.model.start import BackfillRequest, Beginning, Position, Start, start_of, wider
 

@@ -9,8 +9,7 @@ import anyio
 import pytest
 from structlog.testing import capture_logs
 
-from exportd.model.errors import PermanentError, TransientError
-from exportd.model.reason import Reason
+from exportd.model.errors import PermanentError, Reason, TransientError
 from exportd.model.schedule import Cron, Interval, Schedule, Unit
 from exportd.schedules.ticker import FIRED_TOGETHER, Ticker
 from tests.fixtures.fake_clock import FakeClock

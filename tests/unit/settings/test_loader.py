@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from exportd.model.entity import Entity, EntityCode, Field, OrganizationId, TableName
-from exportd.model.errors import Problem, SettingsError
-from exportd.model.reason import Reason
+from exportd.model.errors import Problem, Reason, SettingsError
 from exportd.model.schedule import (
     Cron,
     DestinationCode,

@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from exportd.model.errors import PermanentError, SettingsError
-from exportd.model.reason import Reason
+from exportd.model.errors import PermanentError, Reason, SettingsError
 from exportd.settings.destination_schema import DestinationSettings, Scheme
 from exportd.settings.schema import Settings
 from exportd.stores.location import Location, location_of, parse_location

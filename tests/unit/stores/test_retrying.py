@@ -2,8 +2,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
-from exportd.model.errors import ExportdError, PermanentError, TransientError
-from exportd.model.reason import Reason
+from exportd.model.errors import ExportdError, PermanentError, Reason, TransientError
 from exportd.stores.layout import ObjectKey
 from exportd.stores.retrying import RetryBudget
 from exportd.stores.store import Upload, UploadGoneError

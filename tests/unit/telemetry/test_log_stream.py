@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from exportd.telemetry.logging import JournalPrefix, LogStream, is_journal
+from exportd.telemetry.logging import LogStream, is_journal, journal_prefix
 from exportd.telemetry.metrics import Metrics
 
 
@@ -56,7 +56,7 @@ def test_a_closed_stream_raises_nothing(tmp_path: Path) -> None:
     ],
 )
 def test_each_line_says_its_priority(method: str, prefix: str) -> None:
-    assert JournalPrefix()(None, method, "one\ntwo") == f"{prefix}one\n{prefix}two"
+    assert journal_prefix(None, method, "one\ntwo") == f"{prefix}one\n{prefix}two"
 
 
 def test_only_the_stream_that_systemd_names_is_the_journal(tmp_path: Path) -> None:

@@ -13,9 +13,10 @@ import structlog
 from anyio import create_task_group
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.contextvars import bound_contextvars
 
 from exportd.model.job import JobState
-from exportd.telemetry.logging import Format, Level, SecretMask, bound, configure, plain_values
+from exportd.telemetry.logging import Format, Level, SecretMask, configure, plain_values
 
 PASSWORD = "hunter2-is-secret"
 DSN = f"postgresql://exportd:{PASSWORD}@db/product"
@@ -118,7 +119,7 @@ def test_a_logger_made_before_the_configuration_follows_it() -> None:
 
 def test_events_of_libraries_have_the_same_form_and_keys() -> None:
     out = stream()
-    with bound(job_id=JOB):
+    with bound_contextvars(job_id=JOB):
         logging.getLogger("some.library").warning("lost %s of %d", "one", 2)
     [event] = events(out)
     assert event["event"] == "lost one of 2"
@@ -144,8 +145,8 @@ def test_a_python_warning_is_a_line_too() -> None:
 
 def test_what_is_bound_stands_in_every_event_inside_and_in_none_after() -> None:
     out = stream()
-    with bound(job_id=JOB, attempt=1):
-        with bound(entity="ACCOUNTS", part=2):
+    with bound_contextvars(job_id=JOB, attempt=1):
+        with bound_contextvars(entity="ACCOUNTS", part=2):
             _logger.info("part finished")
         _logger.info("entity finished")
     _logger.info("idle")
@@ -160,10 +161,10 @@ async def test_tasks_do_not_see_what_their_siblings_bind() -> None:
     out = stream()
 
     async def work(entity: str) -> None:
-        with bound(entity=entity):
+        with bound_contextvars(entity=entity):
             _logger.info("part finished", name=entity)
 
-    with bound(job_id=JOB):
+    with bound_contextvars(job_id=JOB):
         async with create_task_group() as tasks:
             tasks.start_soon(work, "ACCOUNTS")
             tasks.start_soon(work, "BILLS")
@@ -179,7 +180,7 @@ def test_no_secret_is_written_wherever_it_hides(line_format: Format) -> None:
     _logger.info(f"connecting to {DSN}")
     _logger.info("connecting", dsn=DSN, password=PASSWORD, options={"inner": [DSN], "secret": PASSWORD, PASSWORD: 1})
     _logger.info("connecting", note=f"it is {PASSWORD}", error=ValueError(DSN), where=(DSN, {PASSWORD}))
-    with bound(destination=DSN):
+    with bound_contextvars(destination=DSN):
         _logger.info("bound")
     try:
         fail(RuntimeError(f"cannot reach {DSN}"))

@@ -18,9 +18,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from exportd.model.clock import SystemClock
 from exportd.model.entity import EntityCode, OrganizationId
-from exportd.model.errors import TransientError
+from exportd.model.errors import Reason, TransientError
 from exportd.model.job import Job, JobId, JobPhase, JobProgress, Lease
-from exportd.model.reason import Reason
 from exportd.model.schedule import ExportFormat
 from exportd.telemetry.metrics import (
     AttemptMeter,

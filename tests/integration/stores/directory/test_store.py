@@ -11,8 +11,7 @@ from threading import BoundedSemaphore
 import anyio
 import pytest
 
-from exportd.model.errors import ExportdError, PermanentError, TransientError
-from exportd.model.reason import Reason
+from exportd.model.errors import ExportdError, PermanentError, Reason, TransientError
 from exportd.stores.directory.files import DirectoryFiles, translate
 from exportd.stores.directory.folder_opener import UPLOADS_FOLDER
 from exportd.stores.directory.store import DirectoryStore

@@ -7,8 +7,7 @@ from functools import partial
 
 import pytest
 
-from exportd.model.errors import ExportdError, PermanentError, TransientError
-from exportd.model.reason import Reason
+from exportd.model.errors import ExportdError, PermanentError, Reason, TransientError
 from exportd.stores.gcs.identity import Anonymous
 from exportd.stores.gcs.store import GcsStore
 from exportd.stores.gcs.uploader import QUANTUM_BYTES

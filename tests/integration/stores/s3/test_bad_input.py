@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from exportd.model.errors import ExportdError, PermanentError, TransientError
-from exportd.model.reason import Reason
+from exportd.model.errors import ExportdError, PermanentError, Reason, TransientError
 from exportd.stores.layout import ObjectKey
 from exportd.stores.s3.connector import S3Connector
 from exportd.stores.s3.options import S3Access, S3Options

@@ -16,9 +16,8 @@ import pytest
 from exportd.delivery.byte_limiter import ByteLimiter
 from exportd.delivery.transfer import Transfer
 from exportd.model.entity import EntityCode
-from exportd.model.errors import TransientError
+from exportd.model.errors import Reason, TransientError
 from exportd.model.job import Part
-from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode
 from exportd.spool.part_files import SpooledPart, verify
 from exportd.stores.layout import ObjectKey

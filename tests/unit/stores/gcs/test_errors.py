@@ -2,8 +2,7 @@ import json
 
 import pytest
 
-from exportd.model.errors import PermanentError, TransientError
-from exportd.model.reason import Reason
+from exportd.model.errors import PermanentError, Reason, TransientError
 from exportd.stores.gcs.answers import GcsAnswer, StoredObject, decoded_checksum, encoded_checksum
 from exportd.stores.gcs.errors import is_missing_bucket, is_precondition, redacted, translate_answer, translate_failure
 

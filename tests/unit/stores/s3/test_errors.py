@@ -18,8 +18,7 @@ from botocore.exceptions import (
     SSLError,
 )
 
-from exportd.model.errors import ExportdError, PermanentError, TransientError
-from exportd.model.reason import Reason
+from exportd.model.errors import ExportdError, PermanentError, Reason, TransientError
 from exportd.stores.s3.errors import ForeignAnswerError, required, translate, translated
 
 PLACE = "the bucket s3://mine"

@@ -5,7 +5,7 @@ from typing import Any
 
 from exportd.api.schemas.job import FoundJobDocument, FoundJobPage
 from exportd.api.schemas.operations import AuditEntry, AuditPage
-from exportd.console.timeline import timeline
+from exportd.console.pages.schedules import timeline
 
 NOON = datetime(2026, 3, 9, 12, tzinfo=UTC)
 

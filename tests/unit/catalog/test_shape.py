@@ -1,6 +1,6 @@
 import pytest
 
-from exportd.catalog.live_table import ValueType, accepts, accepts_format, field_type
+from exportd.catalog.shape import ValueType, accepts, accepts_format, field_type
 
 
 def of(base: str, *, is_nested: bool = False) -> ValueType:
