@@ -9,12 +9,11 @@ import anyio
 from exportd.capture.installer import CaptureInstaller
 from exportd.catalog.document import Catalog
 from exportd.extraction.copier import Copier, CopyTask, ImagesUnreadableError
-from exportd.extraction.open_snapshot import OpenSnapshot
 from exportd.extraction.projection import csv_header
 from exportd.extraction.shared_reader import SharedReader
 from exportd.extraction.silence_watcher import STALLED_AFTER_S, SilenceWatcher
 from exportd.extraction.snapshot_opener import SnapshotOpener
-from exportd.extraction.snapshot_reader import Reader
+from exportd.extraction.snapshot_reader import OpenSnapshot, Reader
 from exportd.extraction.snapshot_sharer import SnapshotSharer
 from exportd.model.entity import DELETED_FIELD, Entity, EntityCode
 from exportd.model.errors import PermanentError, TransientError

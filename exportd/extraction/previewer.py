@@ -18,8 +18,8 @@ from exportd.catalog.table_reader import read_shapes
 from exportd.database.connector import Connector
 from exportd.database.translator import translate, translated
 from exportd.extraction.estimate import EntityPreview, WindowCounts, parse_plan, preview_of
-from exportd.extraction.open_snapshot import OpenSnapshot
 from exportd.extraction.snapshot_opener import SnapshotOpener
+from exportd.extraction.snapshot_reader import OpenSnapshot
 from exportd.extraction.window import EntityWindow
 from exportd.jobs.job_table import JobTable
 from exportd.model.clock import Clock

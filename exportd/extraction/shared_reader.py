@@ -12,8 +12,8 @@ import anyio
 import anyio.to_thread
 
 from exportd.extraction.copier import Copier, CopyTask, ImagesUnreadableError
-from exportd.extraction.open_snapshot import MAX_FIRST_RUNS_BYTES, FetchedRows, OpenSnapshot
 from exportd.extraction.silence_watcher import SilenceWatcher
+from exportd.extraction.snapshot_reader import MAX_FIRST_RUNS_BYTES, FetchedRows, OpenSnapshot
 from exportd.extraction.statement import Statements, copy_options
 from exportd.extraction.window import SnapshotText
 from exportd.model.entity import EntityCode, OrganizationId

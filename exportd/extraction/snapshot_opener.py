@@ -19,10 +19,10 @@ from exportd.database.connector import Connection, Connector
 from exportd.database.locks import LockWait, take_locks
 from exportd.database.translator import FOREIGN_ERRORS, translated
 from exportd.extraction.guards import CatalogMemory, ClusterFacts, Guards, KnownCatalog, growth, guards_of
-from exportd.extraction.open_snapshot import OpenSnapshot
 from exportd.extraction.silence_watcher import SilenceWatcher
 from exportd.extraction.snapshot_reader import (
     CatalogChangedError,
+    OpenSnapshot,
     Reader,
     contents_of,
     known_shapes,

@@ -1,7 +1,11 @@
-"""What is read in an open snapshot before its rows are: where it is, and what the logs hold for each window."""
+"""An open snapshot as the job sees it that is read in it, and what is read in it before its rows are.
+
+That is where it is, and what the logs hold for each window.
+"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 import anyio.lowlevel
 from asyncpg import Record
@@ -17,13 +21,13 @@ from exportd.database.session_settings import EXACT_SETTINGS, unsettled
 from exportd.database.translator import FOREIGN_ERRORS, translate
 from exportd.extraction.estimate import parse_plan, record_bytes
 from exportd.extraction.guards import ClusterFacts, Guards, KnownCatalog
-from exportd.extraction.open_snapshot import MAX_FIRST_RUNS_BYTES, MAX_SHARED_KEYS, OpenSnapshot
 from exportd.extraction.projection import ProjectedType, Projection, column_types, expressions
 from exportd.extraction.silence_watcher import SilenceWatcher
-from exportd.extraction.statement import Statements
+from exportd.extraction.statement import Statements, lock_statement
 from exportd.extraction.window import (
     EntityWindow,
     LogContents,
+    SnapshotText,
     log_is_comparable,
     parse_snapshot,
     reason_before_reading,
@@ -37,6 +41,60 @@ from exportd.model.reason import FullReason, Reason
 from exportd.model.start import Position
 
 _SQL = queries.load("snapshots")
+
+MAX_SHARED_KEYS = 10_000
+"""A job with more keys to read does not share a snapshot: others would wait for it. Windows of no more are ordered."""
+
+MAX_FIRST_RUNS_BYTES = 16 << 20
+"""What first runs that share a snapshot may have to read altogether, as the planner expects."""
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedRows:
+    """Rows of one job's window of an entity, as COPY writes them, and how many there are."""
+
+    live: bytes = b""
+    live_rows: int = 0
+    deleted: bytes = b""
+    deleted_rows: int = 0
+
+    def having(self, data: bytes, rows: int, *, deletions: bool) -> "FetchedRows":
+        """The same with its deleted rows, or its live ones."""
+        if deletions:
+            return replace(self, deleted=data, deleted_rows=rows)
+        return replace(self, live=data, live_rows=rows)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSnapshot:
+    """One consistent read, open on ``connection``.
+
+    ``snapshot`` and ``wal_position`` say where in the database's history it is, ``taken_at`` (aware UTC) when.
+    """
+
+    connection: Connection
+    snapshot: SnapshotText
+    wal_position: str
+    taken_at: datetime
+    entities: Mapping[EntityCode, Entity]
+    shapes: Mapping[EntityCode, Shape]
+    guards: Mapping[EntityCode, Guards]
+    windows: Mapping[EntityCode, EntityWindow]
+    statements: Mapping[EntityCode, Statements]
+    keys: Mapping[EntityCode, int]
+    """How many keys the log holds for each incremental window, at most."""
+    fetched: Mapping[EntityCode, FetchedRows] = field(default_factory=dict)
+    """What has been read already, with that of other jobs."""
+
+    def is_small(self, code: EntityCode) -> bool:
+        """Whether the window's rows are ordered: so they are the same, whether read by themselves or with others'."""
+        window = self.windows[code]
+        small = not window.scans_table and self.keys[code] <= MAX_SHARED_KEYS
+        return small and self.statements[code].can_be_shared
+
+    def locks(self) -> str:
+        """The statement by which another connection locks the same tables."""
+        return lock_statement(list(self.entities.values()))
 
 
 class CatalogChangedError(Exception):

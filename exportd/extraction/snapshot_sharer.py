@@ -15,10 +15,9 @@ import anyio
 import structlog
 
 from exportd.extraction.guards import KnownCatalog
-from exportd.extraction.open_snapshot import OpenSnapshot
 from exportd.extraction.shared_reader import SharedReader
 from exportd.extraction.snapshot_opener import SnapshotOpener
-from exportd.extraction.snapshot_reader import CatalogChangedError, Reader
+from exportd.extraction.snapshot_reader import CatalogChangedError, OpenSnapshot, Reader
 from exportd.model.entity import Entity, EntityCode
 from exportd.model.errors import AloneError, ExportdError
 from exportd.model.job import JobProgress

@@ -19,8 +19,8 @@ from exportd.capture.installer import CaptureInstaller, EntityCapture, capture_i
 from exportd.database.connector import Connection, Connector
 from exportd.database.quoting import identifier, table
 from exportd.extraction.copier import Copier, CopyTask
-from exportd.extraction.open_snapshot import OpenSnapshot
 from exportd.extraction.snapshot_opener import SnapshotOpener
+from exportd.extraction.snapshot_reader import OpenSnapshot
 from exportd.model.change_log import key_columns, log_name, log_table
 from exportd.model.entity import CaptureLevel, Entity, EntityCode, Field, OrganizationId, TableName
 from exportd.model.extraction import Mode

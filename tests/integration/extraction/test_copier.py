@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from exportd.extraction.copier import Copier, CopyTask, ImagesUnreadableError
-from exportd.extraction.open_snapshot import OpenSnapshot
+from exportd.extraction.snapshot_reader import OpenSnapshot
 from exportd.model.entity import Field
 from exportd.model.errors import ExportdError, PermanentError, TransientError
 from exportd.model.reason import FullReason, Reason

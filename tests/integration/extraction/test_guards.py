@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from exportd.extraction.open_snapshot import OpenSnapshot
+from exportd.extraction.snapshot_reader import OpenSnapshot
 from exportd.model.entity import Field
 from exportd.model.errors import PermanentError
 from exportd.model.extraction import Mode

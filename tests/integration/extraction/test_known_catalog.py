@@ -11,7 +11,7 @@ from exportd.capture.installer import read_installed
 from exportd.catalog.table_reader import read_fingerprint, read_shapes
 from exportd.database.connector import Connection, Connector
 from exportd.extraction.guards import CatalogMemory, Guards, KnownCatalog
-from exportd.extraction.open_snapshot import OpenSnapshot
+from exportd.extraction.snapshot_reader import OpenSnapshot
 from exportd.model.change_log import log_name
 from exportd.model.entity import Entity, EntityCode, TableName
 from exportd.model.errors import PermanentError
