@@ -7,6 +7,7 @@ exactly as long as the time allows; for what a full run reads, the planner's est
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from uuid import UUID
 
 import anyio
@@ -17,9 +18,10 @@ from exportd.catalog.document import Catalog
 from exportd.catalog.table_reader import read_shapes
 from exportd.database.connector import Connector
 from exportd.database.translator import translate, translated
-from exportd.extraction.estimate import EntityPreview, WindowCounts, parse_plan, preview_of
+from exportd.extraction.projection import record_bytes
 from exportd.extraction.snapshot_opener import SnapshotOpener
 from exportd.extraction.snapshot_reader import OpenSnapshot
+from exportd.extraction.statement import TablePlan, parse_plan
 from exportd.extraction.window import EntityWindow
 from exportd.jobs.job_table import JobTable
 from exportd.model.clock import Clock
@@ -50,6 +52,39 @@ _OPERATORS_SEE = "What the next run would hold cannot be said now. The operators
 """To programs, in place of a sentence that may name tables, hosts and sessions of the machine."""
 
 _NO_JOB = JobId(UUID(int=0))
+
+
+@dataclass(frozen=True, slots=True)
+class WindowCounts:
+    """Records of a window: live ones whose key is in it (``changed``; None in a full run), and deletions."""
+
+    changed: int | None
+    deleted: int
+
+
+class Figure(StrEnum):
+    """A figure of a preview, by its name in the API."""
+
+    ROWS = "rows"
+    DELETED_ROWS = "deletedRows"
+    CONTENT_BYTES = "contentBytes"
+
+
+@dataclass(frozen=True, slots=True)
+class EntityPreview:
+    """What a run that begins now would hold of one entity.
+
+    ``rows`` counts all records, ``deleted_rows`` those that are deletions; ``content_bytes`` is before compression.
+    ``estimated`` names the figures that are not exact.
+    """
+
+    entity: EntityCode
+    mode: Mode
+    full_reason: FullReason | None
+    rows: int
+    deleted_rows: int
+    content_bytes: int
+    estimated: tuple[Figure, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,3 +284,35 @@ class Previewer:
             unreadable = EntityWindow(code, Mode.FULL, FullReason.IMAGES_UNREADABLE, None, changed=True)
             return unreadable, WindowCounts(None, 0)
         return window, WindowCounts(changed, deleted)
+
+
+def preview_of(
+    entity: Entity,
+    file_format: ExportFormat,
+    window: EntityWindow,
+    plan: TablePlan,
+    counts: WindowCounts | None,
+    *,
+    keys: int,
+) -> EntityPreview:
+    """The preview of one entity.
+
+    ``counts`` is None when counting took too long; ``keys`` is how many keys the log holds for the window, at most.
+    """
+    if counts is None:
+        # Only the count says which of the keys were deleted.
+        rows, deleted, estimated = plan.rows if window.scans_table else keys, 0, tuple(Figure)
+    elif counts.changed is None:
+        rows, deleted, estimated = plan.rows + counts.deleted, counts.deleted, (Figure.ROWS, Figure.CONTENT_BYTES)
+    else:
+        rows, deleted = counts.changed + counts.deleted, counts.deleted
+        estimated = (Figure.CONTENT_BYTES,) if rows else ()
+    return EntityPreview(
+        entity.code,
+        window.mode,
+        window.full_reason,
+        rows,
+        deleted,
+        rows * record_bytes(entity, file_format, plan.row_bytes),
+        estimated,
+    )

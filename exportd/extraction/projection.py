@@ -49,6 +49,14 @@ def csv_header(entity: Entity) -> bytes:
     return ",".join(_csv_cell(name) for name in entity.field_names).encode() + b"\n"
 
 
+def record_bytes(entity: Entity, file_format: ExportFormat, row_bytes: int) -> int:
+    """A record's size in a file: its values, and what separates them. The last comma is the line feed."""
+    names = entity.field_names
+    if file_format is ExportFormat.CSV:
+        return row_bytes + len(names) + len("false")
+    return row_bytes + sum(len(name.encode()) + len('"":,') for name in names) + len("{false}")
+
+
 def select_list(
     entity: Entity,
     file_format: ExportFormat,

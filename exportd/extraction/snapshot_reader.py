@@ -19,11 +19,10 @@ from exportd.database.connector import Connection
 from exportd.database.quoting import table
 from exportd.database.session_settings import EXACT_SETTINGS, unsettled
 from exportd.database.translator import FOREIGN_ERRORS, translate
-from exportd.extraction.estimate import parse_plan, record_bytes
 from exportd.extraction.guards import ClusterFacts, Guards, KnownCatalog
-from exportd.extraction.projection import ProjectedType, Projection, column_types, expressions
+from exportd.extraction.projection import ProjectedType, Projection, column_types, expressions, record_bytes
 from exportd.extraction.silence_watcher import SilenceWatcher
-from exportd.extraction.statement import Statements, lock_statement
+from exportd.extraction.statement import Statements, lock_statement, parse_plan
 from exportd.extraction.window import (
     EntityWindow,
     LogContents,

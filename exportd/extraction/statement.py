@@ -4,6 +4,7 @@ Every query names the table's rows ``t``, live or read back from images, so one 
 search_path is pg_catalog, and operators of other types are qualified.
 """
 
+import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -48,6 +49,20 @@ def page_ranges(pages: int, streams: int) -> tuple[PageRange, ...]:
     """Divide a table into as many ranges as there are streams; together they hold every row exactly once."""
     bounds = sorted({pages * stream // streams for stream in range(streams)})
     return tuple(PageRange(first, end) for first, end in zip(bounds, [*bounds[1:], None], strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class TablePlan:
+    """What the planner expects of a table: live rows of the organization, and the bytes that one has."""
+
+    rows: int
+    row_bytes: int
+
+
+def parse_plan(text: str) -> TablePlan:
+    """What EXPLAIN (FORMAT JSON) says of a query as a whole."""
+    plan = json.loads(text)[0]["Plan"]
+    return TablePlan(int(plan["Plan Rows"]), int(plan["Plan Width"]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,7 @@ from exportd.api.schemas.fields import (
     Version,
     pause_status,
 )
-from exportd.extraction.estimate import EntityPreview, Figure
-from exportd.extraction.previewer import Preview
+from exportd.extraction.previewer import EntityPreview, Figure, Preview
 from exportd.jobs.job_record import message_for_organization
 from exportd.model.bounds import MAX_CRON_LENGTH, MAX_DESTINATIONS, MAX_WORD_LENGTH
 from exportd.model.extraction import Mode

@@ -9,8 +9,7 @@ import pytest
 
 from exportd.catalog.document import Catalog
 from exportd.extraction.copier import Copier, CopyTask
-from exportd.extraction.estimate import Figure
-from exportd.extraction.previewer import Previewer
+from exportd.extraction.previewer import Figure, Previewer
 from exportd.jobs.job_table import JobTable
 from exportd.model.clock import SystemClock
 from exportd.model.errors import PermanentError

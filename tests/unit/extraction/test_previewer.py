@@ -1,6 +1,5 @@
-import json
-
-from exportd.extraction.estimate import EntityPreview, Figure, TablePlan, WindowCounts, parse_plan, preview_of
+from exportd.extraction.previewer import EntityPreview, Figure, WindowCounts, preview_of
+from exportd.extraction.statement import TablePlan
 from exportd.extraction.window import EntityWindow, SnapshotText
 from exportd.model.extraction import Mode
 from exportd.model.reason import FullReason
@@ -50,9 +49,3 @@ def test_a_record_of_jsonl_has_the_names_of_its_fields() -> None:
     # id,note,false and a line feed; {"id":…,"note":…,"deleted":false}
     assert csv == 20 + len(",,false\n")
     assert jsonl == 20 + len('{"id":,"note":,"deleted":false}\n')
-
-
-def test_the_plan_of_the_whole_query_is_read() -> None:
-    inner = {"Plan Rows": 1, "Plan Width": 2}
-    text = json.dumps([{"Plan": {"Plan Rows": 1000, "Plan Width": 20, "Plans": [inner]}}])
-    assert parse_plan(text) == TablePlan(1000, 20)
