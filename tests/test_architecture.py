@@ -47,6 +47,7 @@ WORLDLY = {
     "delivery/leftovers": "removes what dead jobs left at the stores",
     "destinations/open_destinations": "holds the open stores",
     "destinations/operations": "changes destinations in the database",
+    "jobs/leases": "writes under leases and keeps them",
     "jobs/operations": "changes jobs in the database",
     "jobs/requests": "changes jobs in the database",
     "schedules/editing": "changes schedules in the database",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from exportd.database import queries
 from exportd.database.call_batcher import CallBatcher
 from exportd.database.translator import translated
-from exportd.jobs.lease_writer import lease_lost
+from exportd.jobs.leases import lease_lost
 from exportd.model.job import JobId, Lease, Publication
 from exportd.model.schedule import ScheduleId
 

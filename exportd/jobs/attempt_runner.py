@@ -13,7 +13,7 @@ import stamina
 import structlog
 
 from exportd.jobs.job_table import CANCELLED_SENTENCE, JobTable
-from exportd.jobs.lease_keeper import LeaseKeeper
+from exportd.jobs.leases import LeaseKeeper
 from exportd.jobs.retry import OCCUPIED_DELAY_S, Fail, Retry, decide, holds_bug, leading_error
 from exportd.jobs.stalls import Occupant, StalledEntities
 from exportd.model.clock import Clock

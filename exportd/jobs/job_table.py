@@ -30,7 +30,7 @@ from exportd.jobs.job_record import (
     progress_to_json,
     record_from_row,
 )
-from exportd.jobs.lease_writer import (
+from exportd.jobs.leases import (
     Delivered,
     Heartbeat,
     LeaseWriter,

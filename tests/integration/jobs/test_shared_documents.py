@@ -14,7 +14,7 @@ from exportd.database import queries
 from exportd.extraction.guards import Guards
 from exportd.jobs.history_pruner import HistoryKind, HistoryPruner
 from exportd.jobs.job_table import JobTable
-from exportd.jobs.lease_writer import LeaseWriter, Seal, Success
+from exportd.jobs.leases import LeaseWriter, Seal, Success
 from exportd.model.clock import SystemClock
 from exportd.model.entity import EntityCode
 from exportd.model.errors import PermanentError
