@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from exportd.api.identity.access import Access, Identity, Role
-from exportd.fleet.disagreement import Disagreement, Subject
+from exportd.fleet.presence import Disagreement, Subject
 from exportd.fleet.table import DaemonIdentity
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import SettingsError
