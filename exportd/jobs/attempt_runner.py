@@ -14,8 +14,8 @@ import structlog
 
 from exportd.jobs.job_table import CANCELLED_SENTENCE, JobTable
 from exportd.jobs.leases import LeaseKeeper
-from exportd.jobs.retry import OCCUPIED_DELAY_S, Fail, Retry, decide, holds_bug, leading_error
 from exportd.jobs.stalls import Occupant, StalledEntities
+from exportd.jobs.states import OCCUPIED_DELAY_S, Fail, Retry, decide, holds_bug, leading_error
 from exportd.model.clock import Clock
 from exportd.model.entity import EntityCode
 from exportd.model.errors import ExportdError, InvariantError, TransientError
