@@ -26,15 +26,37 @@ from exportd.database.unit_of_work import notify, statements, transaction, write
 from exportd.destinations.table import hold_destinations
 from exportd.model.declared import code_taken, missing, require_editable, require_version
 from exportd.model.entity import OrganizationId
-from exportd.model.schedule import Origin, ScheduleDeclaration
-from exportd.schedules.firing_table import LOCK, delete_schedules, edit_schedules, insert_schedules
-from exportd.schedules.schedule_record import OwnedSchedule, ScheduleEdit, owned_schedule_from_row
+from exportd.model.schedule import Origin, Schedule, ScheduleDeclaration
+from exportd.schedules.firing_table import (
+    LOCK,
+    ScheduleEdit,
+    delete_schedules,
+    edit_schedules,
+    insert_schedules,
+    schedule_from_row,
+)
 from exportd.settings.schema import DEFAULT_QUOTAS, QuotaSettings
 
 if TYPE_CHECKING:
     from exportd.database.connector import Connection, Pool
+    from exportd.database.queries import Row
 
 _SQL = queries.load("owned_schedules")
+
+
+@dataclass(frozen=True, slots=True)
+class OwnedSchedule:
+    """A schedule as its organization sees it.
+
+    ``destination_ids`` are those of its destinations that exist. ``created_by`` and ``modified_by`` are users as the
+    API names them, or ``configuration``.
+    """
+
+    schedule: Schedule
+    destination_ids: tuple[UUID, ...]
+    modified_at: datetime
+    created_by: str
+    modified_by: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +112,7 @@ class OwnedScheduleTable:
                 wanted.entity,
                 wanted.is_paused,
             )
-        return [owned_schedule_from_row(row) for row in rows]
+        return [_from_row(row) for row in rows]
 
     async def sorted_page(
         self,
@@ -180,11 +202,21 @@ class OwnedScheduleTable:
         return before
 
 
+def _from_row(row: "Row") -> OwnedSchedule:
+    return OwnedSchedule(
+        schedule_from_row(row),
+        tuple(row["destination_ids"]),
+        row["modified_at"],
+        row["created_by"],
+        row["modified_by"],
+    )
+
+
 async def _get(connection: "Connection", organization: OrganizationId | None, schedule_id: UUID) -> OwnedSchedule:
     row = await connection.fetchrow(_SQL["page"], organization, [schedule_id], None, None, 1, *[None] * 4)
     if row is None:
         raise missing(SCHEDULE, schedule_id)
-    return owned_schedule_from_row(row)
+    return _from_row(row)
 
 
 async def _hold(connection: "Connection", organization: OrganizationId, schedule_id: UUID) -> OwnedSchedule:

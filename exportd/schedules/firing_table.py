@@ -21,24 +21,64 @@ from exportd.database import queries
 from exportd.database.declaration_table import SCHEDULE, declare
 from exportd.database.unit_of_work import notify, slices, statements, transaction, write_audit
 from exportd.model.declared import columns_of
-from exportd.model.entity import OrganizationId
+from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.errors import PermanentError, TransientError
 from exportd.model.job import JobId
 from exportd.model.reason import Reason
-from exportd.model.schedule import CONFIGURATION, Origin, Schedule, ScheduleDeclaration, ScheduleId
+from exportd.model.schedule import (
+    CONFIGURATION,
+    DestinationCode,
+    ExportFormat,
+    Origin,
+    Schedule,
+    ScheduleDeclaration,
+    ScheduleId,
+    rule_from,
+)
 from exportd.schedules import calendar
-from exportd.schedules.schedule_record import Firing, ScheduleEdit, schedule_from_row
 
 if TYPE_CHECKING:
     import asyncpg
 
     from exportd.database.connector import Connection, Pool
-
+    from exportd.database.queries import Row
 
 _SQL = queries.load("schedules")
 
 LOCK = "exportd schedules"
 """Reconciling and editing hold it: two at once would both insert a new schedule, or take a free code."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleEdit:
+    """A schedule gets a new declaration.
+
+    ``keeping`` are the entities whose positions stay: those that it had before and has now.
+    """
+
+    schedule: Schedule
+    declaration: ScheduleDeclaration
+    next_due_at: datetime
+    keeping: tuple[EntityCode, ...]
+
+    @classmethod
+    def of(cls, schedule: Schedule, declaration: ScheduleDeclaration) -> "ScheduleEdit":
+        """What becomes of a schedule that gets a new declaration."""
+        return cls(
+            schedule,
+            declaration,
+            _next_due(schedule, declaration),
+            tuple(entity for entity in declaration.entities if entity in schedule.declaration.entities),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Firing:
+    """A schedule as it was read, the due time that its job gets, and when it is due next."""
+
+    schedule: Schedule
+    due_at: datetime
+    next_due_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +89,34 @@ class ReconcileResult:
     changed: tuple[Schedule, ...]
     deleted: tuple[Schedule, ...]
     unchanged: tuple[Schedule, ...]
+
+
+def _next_due(schedule: Schedule, declaration: ScheduleDeclaration) -> datetime:
+    """A new rule counts from the last due time, so that editing again and again cannot put off a run."""
+    # One that has not fired yet still awaits its immediate first run.
+    if declaration.rule == schedule.declaration.rule or schedule.last_due_at is None:
+        return schedule.next_due_at
+    return calendar.next_due(declaration.rule, last_due=schedule.last_due_at)
+
+
+def schedule_from_row(row: "Row") -> Schedule:
+    return Schedule(
+        id=ScheduleId(row["id"]),
+        declaration=ScheduleDeclaration(
+            organization=OrganizationId(row["organization"]),
+            code=row["code"],
+            name=row["name"],
+            entities=tuple(EntityCode(entity) for entity in row["entities"]),
+            file_format=ExportFormat(row["format"]),
+            destinations=tuple(DestinationCode(destination) for destination in row["destinations"]),
+            rule=rule_from(json.loads(row["rule"])),
+        ),
+        created_at=row["created_at"],
+        last_due_at=row["last_due_at"],
+        next_due_at=row["next_due_at"],
+        version=row["version"],
+        origin=Origin(row["origin"]),
+    )
 
 
 class ScheduleTable:

@@ -31,8 +31,7 @@ from exportd.model.job import JobId, JobState
 from exportd.model.reason import FullReason, Reason
 from exportd.model.schedule import Pause, Schedule, ScheduleId
 from exportd.model.start import BackfillRequest, Beginning, wider
-from exportd.schedules.firing_table import fire_held
-from exportd.schedules.schedule_record import schedule_from_row
+from exportd.schedules.firing_table import fire_held, schedule_from_row
 from exportd.settings.schema import DEFAULT_QUOTAS, QuotaSettings
 
 if TYPE_CHECKING:

@@ -27,8 +27,8 @@ from exportd.model.reason import FullReason
 from exportd.model.schedule import API_RULE, ExportFormat, Rule, rule_document, rule_from
 from exportd.schedules.calendar import next_due, rule_gaps, rule_problems, rule_words, upcoming
 from exportd.schedules.cron import Gap
+from exportd.schedules.editing import OwnedSchedule
 from exportd.schedules.operations import EntityPosition, NewestJob, ScheduleStanding
-from exportd.schedules.schedule_record import OwnedSchedule
 
 Format = Literal["CSV", "JSONL"]
 EntityCodes = Annotated[

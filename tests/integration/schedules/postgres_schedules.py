@@ -19,8 +19,7 @@ from exportd.model.schedule import (
     ScheduleDeclaration,
     Unit,
 )
-from exportd.schedules.firing_table import ScheduleTable
-from exportd.schedules.schedule_record import Firing
+from exportd.schedules.firing_table import Firing, ScheduleTable
 
 if TYPE_CHECKING:
     import asyncpg

@@ -10,8 +10,7 @@ from exportd.database.connector import Connector
 from exportd.model.errors import ExportdError, PermanentError, TransientError
 from exportd.model.job import JobId
 from exportd.model.reason import Reason
-from exportd.schedules.firing_table import ScheduleTable
-from exportd.schedules.schedule_record import Firing
+from exportd.schedules.firing_table import Firing, ScheduleTable
 from exportd.schedules.ticker import Ticker
 from tests.fixtures.fake_clock import FakeClock
 from tests.fixtures.postgres import Database
