@@ -24,8 +24,8 @@ only then are they joined. (Were the order ever another, the arrays would differ
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from exportd.capture.log_definition import LogDefinition
 from exportd.capture.written_rows import (
+    LogDefinition,
     is_long_key,
     is_too_long_key,
     keys_may_be_long,
