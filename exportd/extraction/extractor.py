@@ -86,14 +86,12 @@ class Extractor:
         if job.schedule_id is None:
             forced = dict.fromkeys(job.entities, FullReason.AD_HOC)
         progress.entities.clear()
+        watcher = SilenceWatcher(
+            timeout_s=self._limits.silence_timeout_s, progress=progress, stalled_after_s=self._stalled_after_s
+        )
+        reader = Reader(job, entities, positions, forced, watcher)
         try:
-            return await self._attempt(
-                *(job, entities, positions),
-                forced=forced,
-                progress=progress,
-                on_part_started=on_part_started,
-                shares_snapshot=shares_snapshot,
-            )
+            return await self._attempt(reader, on_part_started, shares_snapshot=shares_snapshot)
         except BaseExceptionGroup as group:
             unreadable = group.subgroup(ImagesUnreadableError)
             if unreadable is not None:
@@ -115,16 +113,9 @@ class Extractor:
         return entity
 
     async def _attempt(
-        self,
-        job: Job,
-        entities: Sequence[Entity],
-        positions: Mapping[EntityCode, Position],
-        *,
-        forced: Mapping[EntityCode, FullReason],
-        progress: JobProgress,
-        on_part_started: Callable[[PartFile], None],
-        shares_snapshot: bool,
+        self, reader: Reader, on_part_started: Callable[[PartFile], None], *, shares_snapshot: bool
     ) -> tuple[Extraction, tuple[Part, ...]]:
+        job, entities, progress = reader.job, reader.entities, reader.watcher.progress
         folder = await self._spool.begin_job(job.id, job.organization)
         writers = {
             entity.code: EntityWriter(
@@ -148,21 +139,16 @@ class Extractor:
             if task.deletions:
                 progress.of(task.entity).deleted_rows += rows
 
-        watcher = SilenceWatcher(
-            timeout_s=self._limits.silence_timeout_s, progress=progress, stalled_after_s=self._stalled_after_s
-        )
         try:
             # Capture is made whole before the snapshot, so that what is put right is complete from this snapshot on.
             opened = (
-                self._sharer.open(entities, Reader(job, positions, forced, watcher))
+                self._sharer.open(reader)
                 if shares_snapshot
-                else self._opener.open_captured(
-                    self._installer.complete, job, entities, positions, forced=forced, watcher=watcher
-                )
+                else self._opener.open_captured(self._installer.complete, reader)
             )
             async with opened as snapshot:
                 await self._copier.copy(
-                    snapshot, job.file_format, lambda code: writers[code].write, done, watcher=watcher
+                    snapshot, job.file_format, lambda code: writers[code].write, done, watcher=reader.watcher
                 )
             # The snapshot and its locks are gone already; what is left is to close the files.
             parts = await finish_together(list(writers.values()))

@@ -20,7 +20,7 @@ from exportd.database.connector import Connector
 from exportd.database.translator import translate, translated
 from exportd.extraction.projection import record_bytes
 from exportd.extraction.snapshot_opener import SnapshotOpener
-from exportd.extraction.snapshot_reader import OpenSnapshot
+from exportd.extraction.snapshot_reader import OpenSnapshot, Reader
 from exportd.extraction.statement import TablePlan, parse_plan
 from exportd.extraction.window import EntityWindow
 from exportd.jobs.job_table import JobTable
@@ -193,9 +193,8 @@ class Previewer:
             else await self._jobs.start(job.schedule_id)
         )
         uncaptured = await self._uncaptured(entities)
-        async with self._opener.open(
-            job, entities, start.positions, forced=start.forced, uncaptured=uncaptured
-        ) as snapshot:
+        reader = Reader(job, entities, start.positions, start.forced)
+        async with self._opener.open(reader, uncaptured=uncaptured) as snapshot:
             with translated("estimating the next run"):
                 full = {code for code, window in snapshot.windows.items() if window.full_reason is not None}
                 found = await self._look(snapshot, job, unknown=uncaptured & start.positions.keys() & full)

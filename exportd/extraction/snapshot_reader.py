@@ -3,6 +3,7 @@
 That is where it is, and what the logs hold for each window.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -105,9 +106,18 @@ class Reader:
     """A job that is to be read, with its last ``positions``. ``forced`` names entities that must be full."""
 
     job: Job
-    positions: Mapping[EntityCode, Position]
-    forced: Mapping[EntityCode, FullReason]
-    watcher: SilenceWatcher
+    entities: Sequence[Entity]
+    positions: Mapping[EntityCode, Position] = field(default_factory=dict)
+    forced: Mapping[EntityCode, FullReason] = field(default_factory=dict)
+    watcher: SilenceWatcher = field(default_factory=lambda: SilenceWatcher(timeout_s=math.inf))
+
+    def reason_before_reading(self, code: EntityCode, guards: Guards, snapshot: SnapshotText) -> FullReason | None:
+        """Why the entity must be full by its ``guards`` at ``snapshot``; None when it may be incremental."""
+        return reason_before_reading(
+            *(self.positions.get(code), guards, snapshot),
+            first_run=not self.positions,
+            destinations=self.job.destinations,
+        )
 
 
 async def position_in_time(connection: "Connection") -> Record:
@@ -340,12 +350,7 @@ async def _with_first_runs(
 def _goes_on(reader: Reader, whole: OpenSnapshot) -> bool:
     """Whether all entities of the job may be incremental, as far as is known without reading the log."""
     return not reader.forced and not any(
-        reason_before_reading(
-            *(reader.positions.get(code), found, whole.snapshot),
-            first_run=not reader.positions,
-            destinations=reader.job.destinations,
-        )
-        for code, found in whole.guards.items()
+        reader.reason_before_reading(code, found, whole.snapshot) for code, found in whole.guards.items()
     )
 
 
