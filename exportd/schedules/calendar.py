@@ -110,11 +110,6 @@ def _duration(duration: timedelta) -> str:
     return " ".join(f"{count} {word}{'' if count == 1 else 's'}" for count, word in counts if count)
 
 
-def first_due(created_at: datetime) -> datetime:
-    """A new schedule runs at once, whatever its rule."""
-    return created_at
-
-
 def next_due(rule: Rule, *, last_due: datetime) -> datetime:
     """The due time after ``last_due``, which is later.
 

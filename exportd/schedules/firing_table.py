@@ -257,7 +257,7 @@ async def insert_schedules(
 ) -> list[Schedule]:
     """New schedules, due at once; in no particular order."""
     documents = await anyio.to_thread.run_sync(_declared, declarations)
-    return await _read(connection, _SQL["insert"], documents, calendar.first_due(now), now, origin, actor)
+    return await _read(connection, _SQL["insert"], documents, now, origin, actor)
 
 
 async def edit_schedules(

@@ -34,11 +34,11 @@ FROM exportd.schedule
 WHERE organization = $1 AND code = $2 AND deleted_at IS NULL;
 
 -- name: insert
--- $1 declarations: a JSON array, by column; $2 first due time, $3 now, $4 origin, $5 actor
+-- Due at once, whatever the rules. $1 declarations: a JSON array, by column; $2 now, $3 origin, $4 actor
 INSERT INTO exportd.schedule
     (organization, code, name, entities, format, destinations, rule, next_due_at, created_at, modified_at, origin,
      created_by, modified_by)
-SELECT organization, code, name, entities, format, destinations, rule, $2, $3, $3, $4::text::exportd.origin, $5, $5
+SELECT organization, code, name, entities, format, destinations, rule, $2, $2, $2, $3::text::exportd.origin, $4, $4
 FROM jsonb_to_recordset($1::text::jsonb)
     AS declared (organization text, code text, name text, entities text[], format text, destinations text[], rule jsonb)
 RETURNING id, organization, code, name, entities, format, destinations, rule::text, version,
