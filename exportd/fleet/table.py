@@ -21,7 +21,6 @@ from exportd.model.schedule import Pause
 
 if TYPE_CHECKING:
     from exportd.database.connector import Connection, Pool
-    from exportd.database.queries import Row
 
 _SQL = queries.load("daemons")
 _DECLARATIONS_SQL = queries.load("declarations")
@@ -86,27 +85,6 @@ class DeclaredDifference:
     code: str
     is_here: bool
     is_there: bool
-
-
-def daemon_from_row(row: "Row") -> DaemonRecord:
-    return DaemonRecord(
-        spool_id=row["spool_id"],
-        host=row["host"],
-        pid=row["pid"],
-        version=row["version"],
-        started_at=row["started_at"],
-        seen_at=row["seen_at"],
-        declared_at=row["declared_at"],
-        running=row["running"],
-        settings=json.loads(row["settings"]),
-        entities=json.loads(row["entities"]),
-    )
-
-
-def difference_from_row(row: "Row") -> DeclaredDifference:
-    return DeclaredDifference(
-        row["spool_id"], row["kind"], row["organization"], row["code"], row["is_here"], row["is_there"]
-    )
 
 
 class DaemonTable:
@@ -190,14 +168,15 @@ class DaemonTable:
     async def all(self) -> list[DaemonRecord]:
         """Every registered daemon, by host."""
         async with statements(self._pool, "reading the daemons") as connection:
-            return [daemon_from_row(row) for row in await connection.fetch(_SQL["all"], RUNNING_S)]
+            rows = await connection.fetch(_SQL["all"], RUNNING_S)
+        texts = ("settings", "entities")
+        return [DaemonRecord(**{**row, **{name: json.loads(row[name]) for name in texts}}) for row in rows]
 
     async def differences(self, spool_id: UUID) -> list[DeclaredDifference]:
         """The destinations and schedules that a daemon and the others declare differently."""
         async with statements(self._pool, "comparing the daemons") as connection:
-            return [
-                difference_from_row(row) for row in await connection.fetch(_DECLARATIONS_SQL["differences"], spool_id)
-            ]
+            rows = await connection.fetch(_DECLARATIONS_SQL["differences"], spool_id)
+        return [DeclaredDifference(**row) for row in rows]
 
 
 async def _forget_gone(connection: "Connection", spool_id: UUID) -> None:

@@ -210,17 +210,6 @@ def delivery_from_row(row: "Row") -> DeliveryRecord:
     return DeliveryRecord(DestinationCode(row["destination"]), row["manifest_sha256"], row["published_at"])
 
 
-def attempt_from_row(row: "Row") -> AttemptRecord:
-    return AttemptRecord(
-        number=row["number"],
-        holder=row["holder"],
-        started_at=row["started_at"],
-        ended_at=row["ended_at"],
-        reason=row["reason"],
-        message=row["message"],
-    )
-
-
 def record_from_row(row: "Row", *, parts: tuple[Part, ...], deliveries: tuple[DeliveryRecord, ...]) -> JobRecord:
     return JobRecord(
         job=job_from_row(row),

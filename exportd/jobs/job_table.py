@@ -19,10 +19,10 @@ from exportd.database.call_batcher import CallBatcher
 from exportd.database.connector import storable
 from exportd.database.unit_of_work import statements, transaction
 from exportd.jobs.job_record import (
+    AttemptRecord,
     DeclaredNames,
     DeliveryRecord,
     JobRecord,
-    attempt_from_row,
     delivery_from_row,
     job_from_row,
     part_from_row,
@@ -245,7 +245,7 @@ class JobTable:
         async with statements(self._pool, "reading a job") as connection:
             records = await _records(connection, await connection.fetch(_SQL["get"], job_id))
             attempts = await connection.fetch(_SQL["attempts"], job_id)
-        return replace(records[0], attempts=tuple(map(attempt_from_row, attempts))) if records else None
+        return replace(records[0], attempts=tuple(AttemptRecord(**row) for row in attempts)) if records else None
 
     async def list(
         self,

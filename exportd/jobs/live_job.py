@@ -9,7 +9,7 @@ from exportd.jobs.states import FINISHED
 from exportd.model.job import JobId, JobPhase, JobProgress, JobState
 
 if TYPE_CHECKING:
-    from exportd.database.queries import Row
+    import asyncpg
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +49,9 @@ class JobEvent:
     data: Mapping[str, Any]
 
 
-def live_job_from_row(row: "Row") -> LiveJob:
-    return LiveJob(
-        id=JobId(row["id"]),
-        organization=row["organization"],
-        schedule_code=row["schedule_code"],
-        state=JobState(row["state"]),
-        phase=JobPhase(row["phase"]),
-        attempt=row["attempt"],
-        holder=row["lease_holder"],
-        progress=progress_from_row(row),
-        reason=row["reason"],
-        message=row["message"],
-    )
+def live_job_from_row(row: "asyncpg.Record") -> LiveJob:
+    enums = {"state": JobState(row["state"]), "phase": JobPhase(row["phase"])}
+    return LiveJob(**{**row, **enums, "progress": progress_from_row(row)})
 
 
 def events_between(before: LiveJob | None, now: LiveJob) -> Iterator[JobEvent]:
