@@ -22,6 +22,7 @@ from exportd.demo.screen import Screen
 from exportd.demo.stage import SCHEDULE, DaemonProcess, Stage, clear, running_console, running_daemon
 from exportd.jobs.job_record import JobRecord
 from exportd.jobs.job_table import JobTable
+from exportd.jobs.requests import JobSearch, OwnedJobTable
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.errors import PermanentError, SettingsError, TransientError
 from exportd.model.job import EntityProgress, JobId, JobState
@@ -52,7 +53,7 @@ async def tell(directory: Path, *, rows: int, keep: bool) -> int:
         screen.chapter("The daemon starts; each schedule's first run is complete and at once")
         async with running_daemon(stage) as daemon, Connector(stage.dsn).pool(2) as pool:
             jobs, schedules = JobTable(pool), ScheduleTable(pool)
-            runs = [await _wait(jobs, await _first_jobs(jobs, daemon), screen, daemon, stage)]
+            runs = [await _wait(jobs, await _first_jobs(OwnedJobTable(pool), daemon), screen, daemon, stage)]
             async with Connector(stage.dsn).connection("demo changes") as connection:
                 late = await _change(connection, stage, 1, screen)
                 screen.chapter("Run 2: only what changed (by hand; a schedule runs every 15 minutes at most)")
@@ -96,17 +97,17 @@ async def _make_data(stage: Stage, rows: int, screen: Screen) -> None:
 # --- the runs -------------------------------------------------------------------------------------------------------
 
 
-async def _first_jobs(jobs: JobTable, daemon: DaemonProcess) -> list[JobId]:
+async def _first_jobs(jobs: OwnedJobTable, daemon: DaemonProcess) -> list[JobId]:
     """The jobs that the schedules fire by themselves when the daemon starts."""
     with anyio.fail_after(_DEADLINE_S):
         while True:
             daemon.require_running()
             try:
-                found = await jobs.list(limit=len(_ORGANIZATIONS))
+                found, _ = await jobs.search(None, JobSearch(), limit=len(_ORGANIZATIONS))
             except (PermanentError, TransientError):
-                found = ()  # the daemon has not created its tables yet
+                found = []  # the daemon has not created its tables yet
             if len(found) == len(_ORGANIZATIONS):
-                return [record.job.id for record in found]
+                return [job.id for job in found]
             await anyio.sleep(0.1)
 
 

@@ -247,19 +247,6 @@ class JobTable:
             attempts = await connection.fetch(_SQL["attempts"], job_id)
         return replace(records[0], attempts=tuple(AttemptRecord(**row) for row in attempts)) if records else None
 
-    async def list(
-        self,
-        *,
-        organization: OrganizationId | None = None,
-        schedule_code: str | None = None,
-        state: JobState | None = None,
-        limit: int = 100,
-    ) -> tuple[JobRecord, ...]:
-        """The newest jobs first, at most ``limit``."""
-        async with statements(self._pool, "listing the jobs") as connection:
-            rows = await connection.fetch(_SQL["newest"], organization, schedule_code, state, limit)
-            return await _records(connection, rows)
-
     async def progress(self, job_id: JobId) -> JobProgress:
         """The progress in the job's row; empty for an unknown job."""
         async with statements(self._pool, "reading a job's progress") as connection:
@@ -294,11 +281,6 @@ class JobTable:
             )
             for schedule in schedules
         ]
-
-    async def positions(self, schedule_id: ScheduleId) -> dict[EntityCode, Position]:
-        """How far a schedule has come, for each entity that it exported before."""
-        async with statements(self._pool, "reading a schedule's positions") as connection:
-            return (await self._documents.positions(connection, [schedule_id]))[schedule_id]
 
     async def deliveries(self, job_id: JobId) -> tuple[DeliveryRecord, ...]:
         """The destinations that have everything of a job."""

@@ -71,9 +71,6 @@ TRANSITIONS: Mapping[tuple[JobState, Transition], JobState] = MappingProxyType(
 FINISHED = frozenset({JobState.SUCCEEDED, JobState.FAILED})
 """The final states."""
 
-UNFINISHED = frozenset(JobState) - FINISHED
-"""A schedule has at most one job in these; further firings wait for it."""
-
 FIRST_DELAY_S = 10.0
 DELAY_FACTOR = 4.0
 MAX_DELAY_S = 900.0

@@ -159,12 +159,6 @@ class ScheduleTable:
         async with statements(self._pool, "reading some schedules") as connection:
             return [schedule_from_row(row) for row in await connection.fetch(_SQL["some"], list(schedule_ids))]
 
-    async def get(self, organization: OrganizationId, code: str) -> Schedule | None:
-        """The schedule of that code, unless it does not exist or is deleted."""
-        async with statements(self._pool, "reading a schedule") as connection:
-            row = await connection.fetchrow(_SQL["get"], organization, code)
-        return None if row is None else schedule_from_row(row)
-
     async def fire(self, firings: Sequence[Firing], *, now: datetime) -> dict[ScheduleId, JobId]:
         """For each of different schedules, queue a job and let the schedule be due next, both or neither.
 

@@ -20,7 +20,7 @@ from exportd.database.connector import Connector
 from exportd.demo.changer import Changer
 from exportd.demo.generator import create_tables, fill, organization_ids
 from exportd.demo.stage import SCHEDULE, Stage, clear, running_daemon
-from exportd.jobs.job_table import JobTable
+from exportd.jobs.requests import JobSearch, OwnedJobTable
 from exportd.postgres.postgres_server import PostgresServer
 from exportd.schedules.firing_table import ScheduleTable
 from tests.fixtures.daemon import until
@@ -152,18 +152,18 @@ async def take() -> None:
                 await create_tables(connection)
                 await fill(connection, rows=ROWS, organizations=len(_ORGANIZATIONS))
             async with running_daemon(stage), Connector(stage.dsn).pool(2) as pool:
-                await _play(stage, JobTable(pool), ScheduleTable(pool))
+                await _play(stage, OwnedJobTable(pool), ScheduleTable(pool))
 
 
-async def _play(stage: Stage, jobs: JobTable, schedules: ScheduleTable) -> None:
+async def _play(stage: Stage, jobs: OwnedJobTable, schedules: ScheduleTable) -> None:
     """The first runs; then one that fails, and one that succeeds."""
 
     async def is_ready() -> bool:
         return "daemon ready" in await anyio.Path(stage.log).read_text("utf-8")
 
     async def all_ended() -> bool:
-        records = await jobs.list(limit=9)
-        return len(records) >= len(_ORGANIZATIONS) and all(record.finished for record in records)
+        found, _ = await jobs.search(None, JobSearch(), limit=9)
+        return len(found) >= len(_ORGANIZATIONS) and all(job.finished_at for job in found)
 
     await until(is_ready, what="the daemon")
     await until(all_ended, what="the end of the first runs")
@@ -179,7 +179,7 @@ async def _play(stage: Stage, jobs: JobTable, schedules: ScheduleTable) -> None:
         settled = (await connection.fetchval(_SETTLE)).isoformat()
         pages = {**PAGES, "failed-job": f"jobs/{failed}"}
         await anyio.to_thread.run_sync(_photograph, stage, settled, pages)
-        first = (await jobs.list(limit=9))[2].job.id
+        first = (await jobs.search(None, JobSearch(), limit=9))[0][2].id
         await connection.execute(_RUN_AGAIN, first)
         await anyio.to_thread.run_sync(_photograph, stage, settled, {"running-job": f"jobs/{first}"})
 

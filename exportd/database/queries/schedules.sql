@@ -26,13 +26,6 @@ WHERE deleted_at IS NULL
 ORDER BY id
 FOR NO KEY UPDATE;
 
--- name: get
--- $1 organization, $2 code
-SELECT id, organization, code, name, entities, format, destinations, rule::text, version,
-       created_at, last_due_at, next_due_at, origin::text
-FROM exportd.schedule
-WHERE organization = $1 AND code = $2 AND deleted_at IS NULL;
-
 -- name: insert
 -- Due at once, whatever the rules. $1 declarations: a JSON array, by column; $2 now, $3 origin, $4 actor
 INSERT INTO exportd.schedule

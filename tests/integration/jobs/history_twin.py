@@ -69,8 +69,7 @@ class Twin:
             rule=Interval(Unit.DAY, 1),
         )
         await ScheduleTable(self.pool).reconcile([declaration], now=datetime.now(UTC))
-        schedule = await ScheduleTable(self.pool).get(ORGANIZATION, self.code)
-        assert schedule is not None
+        (schedule,) = await ScheduleTable(self.pool).all()
         self.schedule = schedule.id
 
     async def delete(self) -> None:

@@ -9,7 +9,6 @@ from exportd.jobs.states import (
     FIRST_DELAY_S,
     MAX_DELAY_S,
     TRANSITIONS,
-    UNFINISHED,
     Fail,
     Retry,
     Transition,
@@ -27,6 +26,7 @@ from exportd.model.reason import Reason
 LOST = TransientError("The database db1 went away", reason=Reason.DATABASE_CONNECTION_LOST)
 REFUSED = PermanentError("Grant SELECT on public.accounts.", reason=Reason.PRIVILEGE_MISSING)
 BUG = KeyError("secret=hunter2")
+UNFINISHED = frozenset(JobState) - FINISHED
 
 attempts = st.integers(min_value=1, max_value=10_000)
 randoms = st.floats(min_value=0, max_value=1, exclude_max=True)
