@@ -15,11 +15,11 @@ import anyio
 import anyio.to_thread
 
 from exportd.catalog.document import Catalog
-from exportd.database.connector import Connection, Connector
+from exportd.database.connector import Connection, Connector, Pool
 from exportd.demo.changer import Changer, OpenTransaction
 from exportd.demo.generator import create_tables, fill, organization_ids
 from exportd.demo.screen import Screen
-from exportd.demo.stage import SCHEDULE, DaemonProcess, Stage, clear, running_console, running_daemon
+from exportd.demo.stage import DaemonProcess, Stage, clear, running_console, running_daemon
 from exportd.jobs.job_record import JobRecord
 from exportd.jobs.job_table import JobTable
 from exportd.jobs.requests import JobSearch, OwnedJobTable
@@ -29,6 +29,7 @@ from exportd.model.job import EntityProgress, JobId, JobState
 from exportd.model.reason import Reason
 from exportd.postgres.postgres_server import PostgresServer
 from exportd.schedules.firing_table import ScheduleTable
+from exportd.schedules.operations import ScheduleOperator
 
 _ORGANIZATIONS = organization_ids(3)
 _DEADLINE_S = 300.0
@@ -52,16 +53,16 @@ async def tell(directory: Path, *, rows: int, keep: bool) -> int:
         await _make_data(stage, rows, screen)
         screen.chapter("The daemon starts; each schedule's first run is complete and at once")
         async with running_daemon(stage) as daemon, Connector(stage.dsn).pool(2) as pool:
-            jobs, schedules = JobTable(pool), ScheduleTable(pool)
+            jobs = JobTable(pool)
             runs = [await _wait(jobs, await _first_jobs(OwnedJobTable(pool), daemon), screen, daemon, stage)]
             async with Connector(stage.dsn).connection("demo changes") as connection:
                 late = await _change(connection, stage, 1, screen)
                 screen.chapter("Run 2: only what changed (by hand; a schedule runs every 15 minutes at most)")
-                runs.append(await _wait(jobs, await _fire(schedules), screen, daemon, stage))
+                runs.append(await _wait(jobs, await _fire(pool), screen, daemon, stage))
                 screen.line(f"The transaction that was open meanwhile commits: {await late.commit()}")
                 await (await _change(connection, stage, 2, screen)).rollback()
             screen.chapter("Run 3: what changed since, and the late transaction; what was rolled back never existed")
-            runs.append(await _wait(jobs, await _fire(schedules), screen, daemon, stage))
+            runs.append(await _wait(jobs, await _fire(pool), screen, daemon, stage))
             _show_files(stage, runs, screen)
             equal = await _prove(stage, catalog, screen)
             if keep:
@@ -168,8 +169,9 @@ async def _wait(
     return run.records
 
 
-async def _fire(schedules: ScheduleTable) -> list[JobId]:
-    return [await schedules.fire_now(organization, SCHEDULE, actor="demo") for organization in _ORGANIZATIONS]
+async def _fire(pool: Pool) -> list[JobId]:
+    operator = ScheduleOperator(pool)
+    return [await operator.run(schedule.id, actor="demo") for schedule in await ScheduleTable(pool).all()]
 
 
 async def _change(connection: Connection, stage: Stage, number: int, screen: Screen) -> OpenTransaction:

@@ -5,7 +5,7 @@ time in the database carries the whole rhythm: there is no other anchor, and an 
 last due time.
 
 It is not due twice within 15 minutes, and at least every 3 days. Nothing in the daemon relaxes these limits; a demo or
-a person that wants a run now asks for one with ``ScheduleTable.fire_now``.
+a person that wants a run now asks for one with ``ScheduleOperator.run``.
 """
 
 from collections.abc import Iterator

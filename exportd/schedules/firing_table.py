@@ -19,10 +19,10 @@ import anyio.to_thread
 
 from exportd.database import queries
 from exportd.database.declaration_table import SCHEDULE, declare
-from exportd.database.unit_of_work import notify, slices, statements, transaction, write_audit
+from exportd.database.unit_of_work import notify, slices, statements, transaction
 from exportd.model.declared import columns_of
 from exportd.model.entity import EntityCode, OrganizationId
-from exportd.model.errors import PermanentError, TransientError
+from exportd.model.errors import TransientError
 from exportd.model.job import JobId
 from exportd.model.reason import Reason
 from exportd.model.schedule import (
@@ -38,8 +38,6 @@ from exportd.model.schedule import (
 from exportd.schedules import calendar
 
 if TYPE_CHECKING:
-    import asyncpg
-
     from exportd.database.connector import Connection, Pool
     from exportd.database.queries import Row
 
@@ -180,27 +178,6 @@ class ScheduleTable:
             await connection.execute(_SQL["move_on"], ids, due_at, next_due_at)
         return {ScheduleId(row["schedule_id"]): JobId(row["id"]) for row in queued}
 
-    async def fire_now(self, organization: OrganizationId | None, code: str, *, actor: str = CONFIGURATION) -> JobId:
-        """Queue one more job of a schedule, due now; when it is due next stays as it is. The audit log says so.
-
-        The limits of a rule do not hold here: a person asks for it. Raises PermanentError NOT_FOUND when there
-        is no such schedule, or several and no ``organization`` is given; TransientError JOB_UNFINISHED while
-        the schedule has an unfinished job.
-        """
-        async with transaction(self._pool, "firing a schedule") as connection:
-            rows = await connection.fetch(_SQL["hold_named"], organization, code)
-            schedule_id = _only_id(rows, organization, code)
-            job_id = await fire_held(connection, schedule_id, code)
-            await write_audit(
-                connection,
-                "schedule run",
-                actor=actor,
-                organization=OrganizationId(rows[0]["organization"]),
-                object_id=schedule_id,
-                details={"code": code, "job": job_id},
-            )
-            return job_id
-
 
 async def fire_held(connection: "Connection", schedule_id: UUID, code: str) -> JobId:
     """One more job of a locked schedule, due now. Raises TransientError JOB_UNFINISHED while one is unfinished."""
@@ -221,19 +198,6 @@ async def fire_held(connection: "Connection", schedule_id: UUID, code: str) -> J
 def _columns(rows: Iterable[tuple[object, ...]]) -> tuple[list[object], ...]:
     """One or more rows as an array for each column, as ``unnest`` takes them."""
     return tuple(list(column) for column in zip(*rows, strict=True))
-
-
-def _only_id(rows: "list[asyncpg.Record]", organization: OrganizationId | None, code: str) -> UUID:
-    if len(rows) == 1:
-        schedule_id: UUID = rows[0]["id"]
-        return schedule_id
-    if rows:
-        organizations = ", ".join(sorted(row["organization"] for row in rows))
-        sentence = f"Several organizations have a schedule {code!r}: say which one ({organizations})."
-    else:
-        of = "" if organization is None else f" of the organization {organization!r}"
-        sentence = f"There is no schedule {code!r}{of}. Look at the list of schedules for its code."
-    raise PermanentError(sentence, reason=Reason.NOT_FOUND)
 
 
 async def _read(connection: "Connection", query: str, *arguments: object) -> list[Schedule]:

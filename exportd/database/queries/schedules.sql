@@ -90,15 +90,6 @@ WHERE schedule.deleted_at IS NULL AND schedule.paused_at IS NULL
 ORDER BY schedule.id
 FOR NO KEY UPDATE OF schedule;
 
--- name: hold_named
--- Lock the schedules of a code for firing.
--- $1 organization (null: any), $2 code
-SELECT id, organization
-FROM exportd.schedule
-WHERE code = $2 AND ($1::text IS NULL OR organization = $1) AND deleted_at IS NULL
-ORDER BY id
-FOR NO KEY UPDATE;
-
 -- name: queue_jobs
 -- Jobs with what their schedules say now; none for one that has an unfinished job, or a job of the same due time.
 -- One array a column: $1 schedule, $2 due time (null: now); $3 now (null: the server's)
