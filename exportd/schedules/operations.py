@@ -298,13 +298,13 @@ async def _plan_held(
     """What such a request would ask for, which nothing does yet. Raises the same."""
     _require_success(await connection.fetchrow(_SQL["hold_job"], job_id), schedule, job_id)
     rows = await connection.fetch(_JOBS_SQL["backfill_requests"], [schedule["id"]])
-    asked = [BackfillRequest.from_json(json.loads(row["document"])) for row in rows]
-    asked_by_entity = {request.entity: request for request in asked}
+    documents = [json.loads(row["document"]) for row in rows]
+    asked = {EntityCode(document["entity"]): BackfillRequest.from_json(document) for document in documents}
     requests = [
         BackfillRequest(EntityCode(row["entity"]), job_id, _begins(row))
         for row in await connection.fetch(_SQL["past_windows"], schedule["id"], job_id)
     ]
-    return tuple(wider(asked_by_entity.get(request.entity, request), request) for request in requests)
+    return tuple(wider(asked.get(request.entity, request), request) for request in requests)
 
 
 def _require_success(job: "asyncpg.Record | None", schedule: "asyncpg.Record", job_id: JobId) -> None:
@@ -321,20 +321,14 @@ def _require_success(job: "asyncpg.Record | None", schedule: "asyncpg.Record", j
             reason=Reason.NOT_FOUND,
         )
     if job["schedule_id"] is None:
-        raise PermanentError(
-            f"The job {job_id} is an export without a schedule: no run of {code!r} began there.",
-            reason=Reason.JOB_STATE_UNFIT,
-        )
-    if job["state"] == JobState.FAILED:
-        raise PermanentError(
-            f"The job {job_id} failed, so its changes are in the next one that succeeded: name that one.",
-            reason=Reason.JOB_STATE_UNFIT,
-        )
-    if job["state"] != JobState.SUCCEEDED:
-        raise PermanentError(
-            f"The job {job_id} has not ended yet ({job['state']}). Ask again when it has succeeded.",
-            reason=Reason.JOB_STATE_UNFIT,
-        )
+        unfit = f"is an export without a schedule: no run of {code!r} began there."
+    elif job["state"] == JobState.FAILED:
+        unfit = "failed, so its changes are in the next one that succeeded: name that one."
+    elif job["state"] != JobState.SUCCEEDED:
+        unfit = f"has not ended yet ({job['state']}). Ask again when it has succeeded."
+    else:
+        return
+    raise PermanentError(f"The job {job_id} {unfit}", reason=Reason.JOB_STATE_UNFIT)
 
 
 def _begins(row: "asyncpg.Record") -> Beginning | FullReason:
