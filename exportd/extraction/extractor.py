@@ -158,7 +158,31 @@ class Extractor:
                 for writer in writers.values():
                     await writer.abort()
             raise
-        return _extraction(job, entities, snapshot, progress, self._records), parts
+        return self._extraction(reader, snapshot), parts
+
+    def _extraction(self, reader: Reader, snapshot: OpenSnapshot) -> Extraction:
+        entities = []
+        for entity in reader.entities:
+            window, record = snapshot.windows[entity.code], self._records[entity.code]
+            figures = reader.watcher.progress.of(entity.code)
+            entities.append(
+                EntityExtraction(
+                    entity=entity.code,
+                    type_token=entity.type_token,
+                    mode=window.mode,
+                    full_reason=window.full_reason,
+                    previous=window.previous,
+                    rows=figures.rows,
+                    deleted_rows=figures.deleted_rows,
+                    key=record.key,
+                    tenant=record.tenant,
+                    fields=record.fields,
+                    guards=snapshot.guards[entity.code].to_json(),
+                    oversized_parts=figures.oversized_parts,
+                    modified=record.modified if reader.job.start_date else None,
+                )
+            )
+        return Extraction(snapshot.snapshot, snapshot.wal_position, snapshot.taken_at, tuple(entities))
 
 
 def _first(group: BaseExceptionGroup[ImagesUnreadableError]) -> ImagesUnreadableError:
@@ -177,38 +201,6 @@ def _require_all_rows(sent: Mapping[EntityCode, int], parts: Sequence[Part]) -> 
                 f"Entity {entity}: the server sent {sent.get(entity, 0)} rows, {counted[entity]} arrived in the files.",
                 reason=Reason.ROWS_MISCOUNTED,
             )
-
-
-def _extraction(
-    job: Job,
-    entities: Sequence[Entity],
-    snapshot: OpenSnapshot,
-    progress: JobProgress,
-    records: Mapping[EntityCode, _Record],
-) -> Extraction:
-    return Extraction(
-        snapshot=snapshot.snapshot,
-        wal_position=snapshot.wal_position,
-        taken_at=snapshot.taken_at,
-        entities=tuple(
-            EntityExtraction(
-                entity=entity.code,
-                type_token=entity.type_token,
-                mode=snapshot.windows[entity.code].mode,
-                full_reason=snapshot.windows[entity.code].full_reason,
-                previous=snapshot.windows[entity.code].previous,
-                rows=progress.of(entity.code).rows,
-                deleted_rows=progress.of(entity.code).deleted_rows,
-                key=records[entity.code].key,
-                tenant=records[entity.code].tenant,
-                fields=records[entity.code].fields,
-                guards=snapshot.guards[entity.code].to_json(),
-                oversized_parts=progress.of(entity.code).oversized_parts,
-                modified=records[entity.code].modified if job.start_date else None,
-            )
-            for entity in entities
-        ),
-    )
 
 
 def _record_of(entity: Entity) -> _Record:
