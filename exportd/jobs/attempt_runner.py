@@ -158,7 +158,7 @@ class AttemptRunner:
                 else:
                     _logger.info("job ended", state=self._ended_as.value)
                 # They refer to this object, and it to them: such a circle waits for a full garbage collection.
-                self._progress.on_stall = self._progress.on_seal = _nothing
+                self._progress.on_stall = self._progress.on_seal = lambda: None
 
     def _stop(self, reason: _Stop) -> None:
         self._stopped_by = self._stopped_by or reason
@@ -265,10 +265,6 @@ class AttemptRunner:
 
 def _entities(stalls: Iterable[Stall]) -> set[EntityCode]:
     return {entity for stall in stalls for entity in stall.entities}
-
-
-def _nothing() -> None:
-    """Hear of progress, and do nothing."""
 
 
 def _worth_repeating(error: Exception) -> bool:
