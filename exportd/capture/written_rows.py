@@ -74,8 +74,8 @@ class LogDefinition:
     """What an entity's log is called and holds.
 
     ``name`` is bare, ``table`` and ``sequence`` are quoted for SQL. ``keys`` are the log's key columns; ``key_shapes``
-    and ``tenant_shape`` the columns of the entity's table that they are made from. Raises PermanentError when the table
-    does not have them, or the tenant is an array.
+    and ``tenant_shape`` the columns of the entity's table that they are made from, ``shapes`` all of these. Raises
+    PermanentError when the table does not have them, or the tenant is an array.
     """
 
     def __init__(self, entity: Entity, shape: Shape) -> None:
@@ -86,6 +86,7 @@ class LogDefinition:
         self.keys = key_columns(entity)
         self.key_shapes = [_present(shape.root, name) for name in entity.key]
         self.tenant_shape = _present(shape.root, entity.tenant) if entity.tenant else None
+        self.shapes = [*self.key_shapes, *([self.tenant_shape] if self.tenant_shape else [])]
         if self.tenant_shape and self.tenant_shape.element_type:
             raise PermanentError(
                 f"The column {entity.tenant} of {shape.root.name} is an array, which holds no single organization. "

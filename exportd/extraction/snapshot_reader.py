@@ -17,6 +17,7 @@ from exportd.catalog.table_reader import read_fingerprint
 from exportd.catalog.table_rules import duplicates_sentence, no_modified
 from exportd.database import queries
 from exportd.database.connector import Connection
+from exportd.database.queries import only_row
 from exportd.database.quoting import table
 from exportd.database.session_settings import EXACT_SETTINGS, unsettled
 from exportd.database.translator import FOREIGN_ERRORS, translate
@@ -35,7 +36,7 @@ from exportd.extraction.window import (
     xmax,
 )
 from exportd.model.entity import Entity, EntityCode
-from exportd.model.errors import InvariantError, PermanentError, TransientError
+from exportd.model.errors import PermanentError, TransientError
 from exportd.model.job import Job
 from exportd.model.reason import FullReason, Reason
 from exportd.model.start import Position
@@ -122,9 +123,8 @@ class Reader:
 
 async def position_in_time(connection: "Connection") -> Record:
     """Where in the database's history the transaction's snapshot is."""
-    now = await connection.fetchrow(_SQL["position_in_time"], list(EXACT_SETTINGS), list(EXACT_SETTINGS.values()))
-    if now is None:
-        raise InvariantError("a query without FROM has one row")
+    settings = (list(EXACT_SETTINGS), list(EXACT_SETTINGS.values()))
+    now = only_row(await connection.fetchrow(_SQL["position_in_time"], *settings))
     if now["unsettled"]:
         raise unsettled(now["unsettled"])
     if now["standby"]:
