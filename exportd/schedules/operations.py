@@ -29,9 +29,9 @@ from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.errors import PermanentError
 from exportd.model.job import JobId, JobState
 from exportd.model.reason import FullReason, Reason
-from exportd.model.schedule import Pause, Schedule, ScheduleId
+from exportd.model.schedule import Pause, ScheduleId
 from exportd.model.start import BackfillRequest, Beginning, wider
-from exportd.schedules.firing_table import fire_held, schedule_from_row
+from exportd.schedules.firing_table import fire_held
 from exportd.settings.schema import DEFAULT_QUOTAS, QuotaSettings
 
 if TYPE_CHECKING:
@@ -108,12 +108,6 @@ class ScheduleOperator:
         self._pool = pool
         self._quotas = quotas
 
-    async def get(self, schedule_id: ScheduleId, *, organization: OrganizationId | None = None) -> Schedule:
-        """The schedule as it is now."""
-        async with statements(self._pool, "looking for a schedule") as connection:
-            row = await connection.fetchrow(_SQL["get"], schedule_id, organization)
-        return schedule_from_row(_present(row, schedule_id))
-
     async def run(
         self,
         schedule_id: ScheduleId,
@@ -136,12 +130,6 @@ class ScheduleOperator:
         async with self._held(schedule_id, "pausing a schedule", organization) as (connection, row):
             await connection.execute(_SQL["pause"], schedule_id, actor)
             await _note(connection, "schedule paused", actor, row)
-
-    async def pauses(self, schedule_id: ScheduleId | None = None) -> dict[ScheduleId, Pause]:
-        """The schedules that are paused; only that one, if it is, when one is named."""
-        async with statements(self._pool, "looking at pauses") as connection:
-            rows = await connection.fetch(_SQL["pauses"], schedule_id)
-        return {ScheduleId(row["id"]): Pause(row["paused_at"], row["paused_by"]) for row in rows}
 
     async def standing(self, schedule_ids: Collection[ScheduleId]) -> dict[ScheduleId, ScheduleStanding]:
         """How these schedules stand, by one statement."""

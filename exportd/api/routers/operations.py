@@ -35,6 +35,7 @@ from exportd.destinations.record import DestinationRecord
 from exportd.model.bounds import MAX_CODE_LENGTH
 from exportd.model.job import JobId, JobState
 from exportd.model.schedule import Pause, ScheduleId
+from exportd.schedules.operations import ScheduleStanding
 
 router = APIRouter(prefix="/v1", tags=["operations"], route_class=StrictRoute)
 
@@ -70,8 +71,8 @@ async def resume(caller: Operating, jobs: Jobs) -> PauseAnswer:
 async def show_pause_of_schedule(viewer: Viewing, schedules: Schedules, schedule_id: IdInPath) -> PauseAnswer:
     """Whether it is paused."""
     wanted = ScheduleId(id_in_path(schedule_id, "schedule"))
-    found = await schedules.operator.get(wanted, organization=viewer.organization)
-    return _paused((await schedules.operator.pauses(found.id)).get(found.id))
+    await schedules.table.get(viewer.organization, wanted)
+    return _paused((await schedules.operator.standing([wanted])).get(wanted, ScheduleStanding()).pause)
 
 
 @router.post("/schedules/{id}/pause", responses=responses(401, 403, 404))
@@ -94,7 +95,7 @@ async def resume_schedule(actor: Acting, schedules: Schedules, schedule_id: IdIn
 async def show_positions(viewer: Viewing, schedules: Schedules, schedule_id: IdInPath) -> PositionList:
     """How far a schedule has come with each entity: which run it stands at, and when that read it."""
     wanted = ScheduleId(id_in_path(schedule_id, "schedule"))
-    await schedules.operator.get(wanted, organization=viewer.organization)
+    await schedules.table.get(viewer.organization, wanted)
     return PositionList(data=[shown_position(position) for position in await schedules.operator.positions(wanted)])
 
 

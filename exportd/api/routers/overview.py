@@ -260,7 +260,7 @@ async def preview_schedule(viewer: Viewing, schedules: Schedules, schedule_id: I
     409 for what would fail the run, such as a missing table. 429 for a second one of a program's organization.
     """
     wanted = ScheduleId(id_in_path(schedule_id, "schedule"))
-    schedule = await schedules.operator.get(wanted, organization=viewer.organization)
+    schedule = (await schedules.table.get(viewer.organization, wanted)).schedule
     return shown_preview(await schedules.previewer.preview(schedule, for_program=not viewer.sees_machine))
 
 
