@@ -15,6 +15,7 @@ from uuid import UUID
 from exportd.database import queries
 from exportd.database.connector import storable
 from exportd.database.unit_of_work import notify, statements, transaction, write_audit
+from exportd.jobs.operations import JobOperator
 from exportd.model.errors import PermanentError
 from exportd.model.reason import Reason
 from exportd.model.schedule import Pause
@@ -114,9 +115,7 @@ class DaemonTable:
 
     async def paused(self) -> Pause | None:
         """The pause of all daemons, if there is one."""
-        async with statements(self._pool, "looking whether the daemons are paused") as connection:
-            row = await connection.fetchrow(_SQL["paused"])
-        return None if row is None else Pause(row["paused_at"], row["paused_by"])
+        return await JobOperator(self._pool).paused()
 
     async def beat(self, spool_id: UUID) -> bool:
         """Record a heartbeat, and evict stale daemons. False when this daemon itself was evicted: register again."""
