@@ -1,8 +1,10 @@
 """A job as listeners follow it, and what has happened between two looks at it. Pure."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+from pydantic.alias_generators import to_camel
 
 from exportd.jobs.job_record import message_for_organization, progress_for_organization, progress_from_row
 from exportd.jobs.states import FINISHED
@@ -73,15 +75,7 @@ def _stage(job: LiveJob) -> tuple[object, ...]:
 def _figures(progress: JobProgress) -> dict[str, Any]:
     return {
         "entities": {
-            entity: {
-                "rows": figures.rows,
-                "deletedRows": figures.deleted_rows,
-                "contentBytes": figures.content_bytes,
-                "sizeBytes": figures.size_bytes,
-                "files": figures.files,
-                "oversizedParts": figures.oversized_parts,
-                "done": figures.done,
-            }
+            entity: {to_camel(name): figure for name, figure in asdict(figures).items()}
             for entity, figures in progress.entities.items()
         },
         "publishedFiles": progress.published_files,
