@@ -225,14 +225,7 @@ class Previewer:
         }
         counted = await self._count_all(snapshot, unknown)
         return [
-            preview_of(
-                entity,
-                job.file_format,
-                counted[code][0],
-                plans[code],
-                counted[code][1],
-                keys=snapshot.keys.get(code, 0),
-            )
+            preview_of(entity, job.file_format, plans[code], *counted[code], keys=snapshot.keys.get(code, 0))
             for code, entity in snapshot.entities.items()
         ]
 
@@ -288,8 +281,8 @@ class Previewer:
 def preview_of(
     entity: Entity,
     file_format: ExportFormat,
-    window: EntityWindow,
     plan: TablePlan,
+    window: EntityWindow,
     counts: WindowCounts | None,
     *,
     keys: int,

@@ -80,9 +80,9 @@ class OpenSnapshot:
     entities: Mapping[EntityCode, Entity]
     shapes: Mapping[EntityCode, Shape]
     guards: Mapping[EntityCode, Guards]
-    windows: Mapping[EntityCode, EntityWindow]
-    statements: Mapping[EntityCode, Statements]
-    keys: Mapping[EntityCode, int]
+    windows: Mapping[EntityCode, EntityWindow] = field(default_factory=dict)
+    statements: Mapping[EntityCode, Statements] = field(default_factory=dict)
+    keys: Mapping[EntityCode, int] = field(default_factory=dict)
     """How many keys the log holds for each incremental window, at most."""
     fetched: Mapping[EntityCode, FetchedRows] = field(default_factory=dict)
     """What has been read already, with that of other jobs."""
@@ -282,9 +282,6 @@ async def read_for(
         entities={entity.code: entity for entity in known.entities},
         shapes=shapes,
         guards=guards,
-        windows={},
-        statements={},
-        keys={},
     )
     seen: dict[int, OpenSnapshot] = {}
     for place, reader in enumerate(readers):

@@ -14,7 +14,7 @@ FULL = EntityWindow(THINGS.code, Mode.FULL, FullReason.REQUESTED, None, changed=
 def preview(
     window: EntityWindow, counts: WindowCounts | None, *, file_format: ExportFormat = ExportFormat.CSV, keys: int = 7
 ) -> EntityPreview:
-    return preview_of(THINGS, file_format, window, TablePlan(1000, 20), counts, keys=keys)
+    return preview_of(THINGS, file_format, TablePlan(1000, 20), window, counts, keys=keys)
 
 
 def test_what_was_counted_is_exact_but_for_its_size() -> None:
