@@ -68,6 +68,11 @@ class ScheduleSearch:
     entity: str | None = None
     is_paused: bool | None = None
 
+    @property
+    def arguments(self) -> tuple[object, ...]:
+        """As the statements take them."""
+        return self.text and self.text.lower(), self.destination, self.entity, self.is_paused
+
 
 ScheduleOrder = Literal[
     "name", "code", "organization", "frequency", "nextDue", "lastRun", "rows", "lag", "destinations", "format", "origin"
@@ -101,16 +106,7 @@ class OwnedScheduleTable:
         created_at, schedule_id = after or (None, None)
         async with statements(self._pool, "reading the schedules") as connection:
             rows = await connection.fetch(
-                _SQL["page"],
-                organization,
-                ids,
-                created_at,
-                schedule_id,
-                limit,
-                wanted.text and wanted.text.lower(),
-                wanted.destination,
-                wanted.entity,
-                wanted.is_paused,
+                _SQL["page"], organization, ids, created_at, schedule_id, limit, *wanted.arguments
             )
         return [_from_row(row) for row in rows]
 
@@ -128,10 +124,7 @@ class OwnedScheduleTable:
         twice.
         """
         async with statements(self._pool, "sorting the schedules") as connection:
-            rows = await connection.fetch(
-                *(_SQL["sorted"], organization, wanted.text and wanted.text.lower(), wanted.destination),
-                *(wanted.entity, wanted.is_paused, by, descending, start, limit),
-            )
+            rows = await connection.fetch(_SQL["sorted"], organization, *wanted.arguments, by, descending, start, limit)
         ids = [row["id"] for row in rows]
         found = {owned.schedule.id: owned for owned in await self.page(organization, ids=ids, limit=limit)}
         return [found[schedule_id] for schedule_id in ids if schedule_id in found]
@@ -213,7 +206,7 @@ def _from_row(row: "Row") -> OwnedSchedule:
 
 
 async def _get(connection: "Connection", organization: OrganizationId | None, schedule_id: UUID) -> OwnedSchedule:
-    row = await connection.fetchrow(_SQL["page"], organization, [schedule_id], None, None, 1, *[None] * 4)
+    row = await connection.fetchrow(_SQL["page"], organization, [schedule_id], None, None, 1, *_ANY.arguments)
     if row is None:
         raise missing(SCHEDULE, schedule_id)
     return _from_row(row)
