@@ -142,12 +142,10 @@ class PresenceKeeper:
 
         What it declares stays in effect for when it comes back, unless its spool goes with it.
         """
+        ephemeral = self._configuration is not None and self._configuration[0].spool.ephemeral
         with anyio.move_on_after(_DEREGISTER_TIMEOUT_S, shield=True):
             try:
-                if self._configuration is not None and self._configuration[0].spool.ephemeral:
-                    await self._table.withdraw(self._identity.spool_id)
-                else:
-                    await self._table.stop(self._identity.spool_id)
+                await self._table.leave(self._identity.spool_id, for_good=ephemeral)
             except ExportdError as error:
                 _logger.info("terminated without deregistering", error=error.sentence)
 

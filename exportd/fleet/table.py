@@ -124,16 +124,13 @@ class DaemonTable:
             await _forget_gone(connection, spool_id)
         return known
 
-    async def stop(self, spool_id: UUID) -> None:
-        """Record that the daemon does not run any more. What it declares stays in effect for a while."""
-        async with transaction(self._pool, "leaving the other daemons") as connection:
-            await connection.execute(_SQL["stop"], spool_id)
-            await notify(connection, "daemons_changed")
+    async def leave(self, spool_id: UUID, *, for_good: bool) -> None:
+        """Record that the daemon does not run any more. What it declares stays in effect for a while.
 
-    async def withdraw(self, spool_id: UUID) -> None:
-        """Remove the daemon's own row, for its spool will not come back. The others remove what only it declared."""
+        ``for_good``: remove its row, for its spool will not come back. The others remove what only it declared.
+        """
         async with transaction(self._pool, "leaving the other daemons") as connection:
-            await connection.execute(_SQL["forget"], spool_id)
+            await connection.execute(_SQL["forget"] if for_good else _SQL["stop"], spool_id)
             await notify(connection, "daemons_changed")
 
     async def forget(self, spool_id: UUID, *, actor: str) -> str:

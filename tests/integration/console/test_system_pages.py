@@ -266,7 +266,7 @@ async def test_a_daemon_that_is_gone_is_forgotten(api: ApiServer, browser: Conso
     table = api.using.host.daemons
     for host, spool_id in ids.items():
         await table.register(DaemonIdentity(spool_id, host, 1, "/etc/exportd.toml", "1"))
-    await table.stop(ids["gone"])
+    await table.leave(ids["gone"], for_good=False)
     daemons = await table.all()
     status = replace(local_status(), daemons=daemons)
     object.__setattr__(api.using.status, "local", lambda: status)
