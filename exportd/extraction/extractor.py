@@ -15,6 +15,7 @@ from exportd.extraction.silence_watcher import STALLED_AFTER_S, SilenceWatcher
 from exportd.extraction.snapshot_opener import SnapshotOpener
 from exportd.extraction.snapshot_reader import OpenSnapshot, Reader
 from exportd.extraction.snapshot_sharer import SnapshotSharer
+from exportd.jobs.states import leaves
 from exportd.model.entity import DELETED_FIELD, Entity, EntityCode
 from exportd.model.errors import PermanentError, TransientError
 from exportd.model.extraction import EntityExtraction, ExtractedField, Extraction
@@ -95,7 +96,7 @@ class Extractor:
         except BaseExceptionGroup as group:
             unreadable = group.subgroup(ImagesUnreadableError)
             if unreadable is not None:
-                raise _first(unreadable) from group
+                raise next(leaves(unreadable)) from group
             raise
 
     def _entity(self, code: EntityCode) -> Entity:
@@ -183,11 +184,6 @@ class Extractor:
                 )
             )
         return Extraction(snapshot.snapshot, snapshot.wal_position, snapshot.taken_at, tuple(entities))
-
-
-def _first(group: BaseExceptionGroup[ImagesUnreadableError]) -> ImagesUnreadableError:
-    error = group.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error
 
 
 def _require_all_rows(sent: Mapping[EntityCode, int], parts: Sequence[Part]) -> None:

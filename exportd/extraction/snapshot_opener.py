@@ -31,12 +31,7 @@ from exportd.extraction.snapshot_reader import (
     statements_of,
 )
 from exportd.extraction.statement import Statements, lock_statement
-from exportd.extraction.window import (
-    full_reason,
-    parse_snapshot,
-    windows_of,
-    xmax,
-)
+from exportd.extraction.window import full_reason, parse_snapshot, windows_of, xmax
 from exportd.model.entity import Entity, EntityCode
 from exportd.model.errors import PermanentError, TransientError
 from exportd.model.job import JobProgress

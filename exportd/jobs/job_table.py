@@ -30,14 +30,7 @@ from exportd.jobs.job_record import (
     progress_to_json,
     record_from_row,
 )
-from exportd.jobs.leases import (
-    Delivered,
-    Heartbeat,
-    LeaseWriter,
-    Seal,
-    Success,
-    lease_lost,
-)
+from exportd.jobs.leases import Delivered, Heartbeat, LeaseWriter, Seal, Success, lease_lost
 from exportd.jobs.shared_document_reader import SharedDocumentReader
 from exportd.model.clock import boot_time
 from exportd.model.entity import EntityCode, OrganizationId
