@@ -89,7 +89,7 @@ class Statements:
 
     def full(self, pages: PageRange | None = None, *, start_date: datetime | None = None) -> str:
         """Every live row (of a range of pages; that was modified at ``start_date`` or later, or at an unknown time)."""
-        conditions = self._own
+        conditions = [*self._own]
         if start_date is not None:
             conditions.append(self._modified_since(start_date))
         if pages is not None:
