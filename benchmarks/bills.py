@@ -14,6 +14,7 @@ from exportd.database.connector import Connection, Connector
 from exportd.database.migrator import migrate
 from exportd.demo.generator import create_tables, insert, organization_ids
 from exportd.extraction.snapshot_opener import SnapshotOpener
+from exportd.extraction.snapshot_reader import Reader
 from exportd.model.entity import Entity, EntityCode, OrganizationId
 from exportd.model.job import Job, JobId
 from exportd.model.schedule import ExportFormat, ScheduleId
@@ -72,5 +73,5 @@ async def create_bills(server: PostgresServer, *, rows: int) -> str:
 async def full_query(dsn: str, file_format: ExportFormat) -> str:
     """The very query that COPY runs in a full export of the bills by one stream, on one line."""
     opener = SnapshotOpener(Connector(dsn), is_intact=capture_is_intact, pause=anyio.sleep)
-    async with opener.open(job_of_bills(file_format), [bills()], {}, forced={}) as snapshot:
+    async with opener.open(Reader(job_of_bills(file_format), [bills()])) as snapshot:
         return " ".join(snapshot.statements[BILLS].full().split("\n"))

@@ -31,6 +31,7 @@ from exportd.model.schedule import DestinationCode, ExportFormat, Interval, Sche
 from exportd.settings.dsn import with_user
 from exportd.settings.schema import Settings
 from exportd.spool.spool import Spool
+from tests.fixtures.runs import fire_now
 
 JOBS = 30
 SCHEDULES = 1_000
@@ -140,7 +141,7 @@ async def _reader(connector: Connector, connection: Connection, catalog: Catalog
 
 async def _run_job(components: Components, schedule: str, stages: Stages, *, first: bool = False) -> float:
     """The seconds that it took."""
-    await components.schedules.fire_now(_ACME, schedule)
+    await fire_now(components.control_pool, schedule)
     with ended_by(stages, _STAGES):
         stages.begin()
         lease = await components.jobs.claim(

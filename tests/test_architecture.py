@@ -46,6 +46,7 @@ WORLDLY = {
     "catalog/document": "reads the catalog file",
     "destinations/open_destinations": "holds the open stores",
     "destinations/operations": "changes destinations in the database",
+    "jobs/leases": "writes under leases and keeps them",
     "jobs/operations": "changes jobs in the database",
     "jobs/requests": "changes jobs in the database",
     "schedules/editing": "changes schedules in the database",

@@ -29,6 +29,7 @@ from exportd.catalog.table_reader import read_fingerprint, read_shapes
 from exportd.database import queries
 from exportd.database.connector import Connection, Connector
 from exportd.database.locks import LockWait, take_locks
+from exportd.database.queries import only_row
 from exportd.database.quoting import identifier, table
 from exportd.database.translator import FOREIGN_ERRORS, translated
 from exportd.database.unit_of_work import Auditor
@@ -229,7 +230,8 @@ class CaptureInstaller:
         self, connection: "Connection", entity: Entity, planned: Repair, progress: JobProgress | None
     ) -> Repair:
         async def again() -> Repair:
-            return (await _repairs(connection, [entity]))[entity.code]
+            shapes = await read_shapes(connection, [entity])
+            return _repair(entity, _shape_of(entity, shapes), await read_installed(connection, [log_name(entity.code)]))
 
         with LockWait(f"installing capture on {entity.table}", progress) as wait:
             done = await self._apply(connection, planned, again, wait, {entity.code: entity.table})
@@ -276,9 +278,7 @@ class CaptureInstaller:
 
     async def _drop_log_rows_of_another_cluster(self, connection: "Connection") -> None:
         """After a restore, old log rows would look like changes of the future."""
-        row = await connection.fetchrow(_SQL["cluster"])
-        if row is None:
-            raise InvariantError("a query without FROM has one row")
+        row = only_row(await connection.fetchrow(_SQL["cluster"]))
         here = (row["system_identifier"], row["database_oid"])
         if (row["recorded_identifier"], row["recorded_oid"]) == here:
             return
@@ -378,12 +378,6 @@ def _hand_over(row: Record, role: str) -> str:
     name = table(TableName(SCHEMA, row["name"]))
     kind = f"TABLE {name}" if row["arguments"] is None else f"FUNCTION {name}({row['arguments']})"
     return f"ALTER {kind} OWNER TO {identifier(role)}"
-
-
-async def _repairs(connection: "Connection", entities: Sequence[Entity]) -> dict[EntityCode, Repair]:
-    shapes = await read_shapes(connection, entities)
-    installed = await read_installed(connection, [log_name(entity.code) for entity in entities])
-    return {entity.code: _repair(entity, _shape_of(entity, shapes), installed) for entity in entities}
 
 
 def _shape_of(entity: Entity, shapes: Mapping[EntityCode, Shape]) -> Shape:

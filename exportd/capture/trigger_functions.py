@@ -24,8 +24,8 @@ only then are they joined. (Were the order ever another, the arrays would differ
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from exportd.capture.log_definition import LogDefinition
 from exportd.capture.written_rows import (
+    LogDefinition,
     is_long_key,
     is_too_long_key,
     keys_may_be_long,
@@ -235,8 +235,7 @@ END
 
     def _update_settings(self) -> tuple[tuple[str, str], ...]:
         """Those of images where keys are compared by a spelling that depends on the session. They cost a little."""
-        compared = [*self._log.key_shapes, *([self._log.tenant_shape] if self._log.tenant_shape else [])]
-        return _IMAGE_SETTINGS if any(column.spelling_depends_on_session for column in compared) else ()
+        return _IMAGE_SETTINGS if any(column.spelling_depends_on_session for column in self._log.shapes) else ()
 
     def _unless_too_large(self) -> str:
         """The IF of a row trigger: a record that is too large to be passed on is logged as T.
@@ -256,10 +255,9 @@ END
 
     def _keys_depend_on_settings(self) -> bool:
         """Whether a key or tenant is logged as a text that the writer's session might spell otherwise."""
-        shapes = [*self._log.key_shapes, *([self._log.tenant_shape] if self._log.tenant_shape else [])]
         return any(
             column.is_logged_as_text and column.base_kind != "e" and not column.base_type.endswith(".citext")
-            for column in shapes
+            for column in self._log.shapes
         )
 
     def _logged(self, *others: str) -> str:

@@ -1,15 +1,14 @@
 """Everything that captures one entity's changes. Pure: names and shapes in, SQL out.
 
-This module has the triggers. ``log_definition`` has the log that they write to, ``trigger_functions`` the SQL of the
-functions that they call, ``written_rows`` the way in which those read what was written.
+This module has the triggers. ``trigger_functions`` has the SQL of the functions that they call, ``written_rows`` the
+log that those write to, and the way in which they read what was written.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from exportd.capture.log_definition import LogDefinition
 from exportd.capture.trigger_functions import TriggerFunction, TriggerFunctions
-from exportd.capture.written_rows import PassingFunction, passing_functions
+from exportd.capture.written_rows import LogDefinition, PassingFunction, passing_functions
 from exportd.catalog.shape import Relation, Shape
 from exportd.database.quoting import identifier, table
 from exportd.model.change_log import SCHEMA

@@ -1,4 +1,11 @@
-"""How a trigger function reads and measures the rows that were written; no ALTER TABLE can break it. Pure: SQL.
+"""An entity's change log, and how a trigger function reads and measures the rows that are written. Pure: SQL.
+
+The log has one row for each statement and tenant: ``op`` is I, U or D, or T where the changed records are unknown (the
+entity's next run is full then). ``key_1``… are arrays, one element for each changed record. A D has one record only and
+its ``image``, the deleted row as text; ``seq`` orders the images of a key.
+
+Keys and tenants have their own types, except those that are not Postgres's own, and arrays: these are logged as text.
+Nothing of ours may depend on a type of the application, which would no longer be able to drop it.
 
 **The application's write never fails because of us.** A renamed, dropped or retyped column must not break a trigger
 function, and catching an exception would cost every statement a subtransaction. So the columns are fetched in a way
@@ -6,15 +13,14 @@ that always parses: SQL looks an unqualified name up in the innermost FROM first
 ``SELECT "id" FROM (SELECT r.*) AS present`` finds the row's column where it exists and otherwise the column of the same
 name in ``absent``, a subquery around it whose columns have the type ``exportd.absent``. The value then goes through
 ``exportd.log_…_key_1(value)``, which exists twice: for the key's own type it returns the value, for anything else NULL.
-The planner inlines all of it away. A row whose key or tenant is unknown is logged as T, which makes the entity's next
-run full.
+The planner inlines all of it away. A row whose key or tenant is unknown is logged as T.
 
 Each of the two functions takes the value twice, and a constant whose type decides for the second unless the first fits
 exactly. Otherwise a column whose new type has an implicit cast to the old, as text has to varchar, would fit both, and
 the write would fail.
 
-A type that is not Postgres's own is named nowhere, so that the application can drop it: the first function takes the
-missing column, the second turns any value into text.
+A type that is not Postgres's own is named nowhere: the first function takes the missing column, the second turns any
+value into text.
 
 **A value that may be large is measured before it is read.** No value of Postgres may take more than 1 GB, neither a row
 as text nor an array of keys; a row itself may be larger. What would exceed it fails the application's statement, so it
@@ -25,11 +31,11 @@ times smaller. ``pg_column_size`` takes any type, so an ALTER TABLE does not bre
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from exportd.capture.log_definition import LogDefinition, logged_type
-from exportd.catalog.shape import Column, Shape
+from exportd.catalog.shape import Column, Relation, Shape
 from exportd.database.quoting import identifier, literal, table
-from exportd.model.change_log import SCHEMA, TENANT_COLUMN
-from exportd.model.entity import TableName
+from exportd.model.change_log import SCHEMA, TENANT_COLUMN, key_columns, log_name, log_table
+from exportd.model.entity import Entity, TableName
+from exportd.model.errors import PermanentError, Reason
 
 MAX_LONG_KEY_BYTES = 6_000
 """A longer key has a row of the log for itself: 10,000 keys of this size are 60 MB."""
@@ -61,6 +67,121 @@ _LIMITED_TYPES = frozenset({"varchar", "bpchar"})
 _MAX_SHORT_CHARACTERS = 1_000
 _MODIFIER_HEADER = 4
 """pg_attribute.atttypmod of varchar(n) is n + 4."""
+
+
+class LogDefinition:
+    """What an entity's log is called and holds.
+
+    ``name`` is bare, ``table`` and ``sequence`` are quoted for SQL. ``keys`` are the log's key columns; ``key_shapes``
+    and ``tenant_shape`` the columns of the entity's table that they are made from, ``shapes`` all of these. Raises
+    PermanentError when the table does not have them, or the tenant is an array.
+    """
+
+    def __init__(self, entity: Entity, shape: Shape) -> None:
+        self.entity = entity
+        self.name = log_name(entity.code)
+        self.table = table(log_table(entity.code))
+        self.sequence = table(_sequence_of(self.name))
+        self.keys = key_columns(entity)
+        self.key_shapes = [_present(shape.root, name) for name in entity.key]
+        self.tenant_shape = _present(shape.root, entity.tenant) if entity.tenant else None
+        self.shapes = [*self.key_shapes, *([self.tenant_shape] if self.tenant_shape else [])]
+        if self.tenant_shape and self.tenant_shape.element_type:
+            raise PermanentError(
+                f"The column {entity.tenant} of {shape.root.name} is an array, which holds no single organization. "
+                "Correct the catalog.",
+                reason=Reason.CATALOG_MISMATCH,
+            )
+
+    def columns(self) -> Iterator[tuple[str, str]]:
+        """The columns by name and type, as an installed log is compared with them."""
+        yield "seq", "bigint"
+        yield "xid", "xid8"
+        yield "op", '"char"'
+        for name, column in zip(self.keys, self.key_shapes, strict=True):
+            yield name, f"{logged_type(column)}[]"
+        if self.tenant_shape:
+            yield TENANT_COLUMN, logged_type(self.tenant_shape)
+        yield "image", "text"
+
+    def create(self) -> str:
+        """The statements that create the table and its sequence."""
+        columns = [
+            # Orders the images of a key. CACHE 1: a session must not hold numbers back while another deletes the key.
+            "seq bigint",
+            "xid xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id()",
+            'op pg_catalog."char" NOT NULL',
+            *(
+                f"{name} {logged_type(column)}[]{_collate(column)}"
+                for name, column in zip(self.keys, self.key_shapes, strict=True)
+            ),
+        ]
+        if self.tenant_shape:
+            columns.append(f"{TENANT_COLUMN} {logged_type(self.tenant_shape)}{_collate(self.tenant_shape)}")
+        columns.append("image text")
+        # Long arrays go out of line uncompressed: compressing keys costs the writer time for nothing.
+        storage = "".join(f"ALTER TABLE {self.table} ALTER {name} SET STORAGE EXTERNAL;\n" for name in self.keys)
+        # Rows are only inserted and, in batches, deleted: vacuum by inserts and soon, so that space is reused.
+        return (
+            f"CREATE TABLE {self.table} (\n    " + ",\n    ".join(columns) + "\n) WITH (\n"
+            "    autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_insert_scale_factor = 0.1,\n"
+            "    autovacuum_analyze_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0\n);\n"
+            f"{storage}"
+            f"CREATE SEQUENCE {self.sequence} CACHE 1 OWNED BY {self.table}.seq"
+        )
+
+    def create_index(self) -> str:
+        """The statement that creates the index by which windows find their rows."""
+        # A tenant of an extension's type, such as citext, is compared as that type: an index on text is of no use.
+        tenant = self.tenant_shape
+        by_tenant = tenant is not None and not (tenant.is_user_defined and tenant.base_kind == "b")
+        indexed = f"{TENANT_COLUMN}, xid" if by_tenant else "xid"
+        return f"CREATE INDEX ON {self.table} ({indexed})"
+
+
+@dataclass(frozen=True, slots=True)
+class PassingFunction:
+    """One of the two functions that fetch a column: for its own type, or for every other.
+
+    A function is STABLE when it turns values into text, or it would not be inlined.
+    """
+
+    name: str
+    arguments: str
+    result: str
+    body: str
+    volatility: str = "IMMUTABLE"
+
+    def create(self) -> str:
+        """The statement that creates it, or replaces it."""
+        return (
+            f"CREATE OR REPLACE FUNCTION {table(TableName(SCHEMA, self.name))}({self.arguments}) "
+            f"RETURNS {self.result} LANGUAGE sql {self.volatility} PARALLEL SAFE AS {literal(self.body)}"
+        )
+
+
+def logged_type(column: Column) -> str:
+    """The type of the column's values in the log."""
+    return "text" if column.is_logged_as_text else column.type_name
+
+
+def _sequence_of(log: str) -> TableName:
+    """The sequence of a log (bare name). Not log_…_seq, which may be the log of another entity."""
+    return TableName(SCHEMA, log.replace("log_", "seq_", 1))
+
+
+def _present(root: Relation, name: str) -> Column:
+    column = root.column(name)
+    if column is None:
+        raise PermanentError(
+            f"{root.name} has no column {name}, which the catalog names as key or tenant column.",
+            reason=Reason.CATALOG_MISMATCH,
+        )
+    return column
+
+
+def _collate(column: Column) -> str:
+    return f" COLLATE {column.collation}" if column.collation and not column.is_logged_as_text else ""
 
 
 def is_short(column: Column) -> bool:
@@ -108,27 +229,6 @@ def _stored(value: str) -> str:
 
 def _sum(terms: Iterable[str]) -> str:
     return f"({' OPERATOR(pg_catalog.+) '.join(terms)})"
-
-
-@dataclass(frozen=True, slots=True)
-class PassingFunction:
-    """One of the two functions that fetch a column: for its own type, or for every other.
-
-    A function is STABLE when it turns values into text, or it would not be inlined.
-    """
-
-    name: str
-    arguments: str
-    result: str
-    body: str
-    volatility: str = "IMMUTABLE"
-
-    def create(self) -> str:
-        """The statement that creates it, or replaces it."""
-        return (
-            f"CREATE OR REPLACE FUNCTION {table(TableName(SCHEMA, self.name))}({self.arguments}) "
-            f"RETURNS {self.result} LANGUAGE sql {self.volatility} PARALLEL SAFE AS {literal(self.body)}"
-        )
 
 
 def passing_functions(log: LogDefinition) -> Iterator[PassingFunction]:

@@ -13,7 +13,7 @@ from exportd.delivery.byte_limiter import ByteLimiter
 from exportd.delivery.tables import UploadTable
 from exportd.delivery.transfer import Transfer, named
 from exportd.destinations.open_destinations import Destination, Destinations
-from exportd.jobs.lease_writer import require_in_time
+from exportd.jobs.leases import require_in_time
 from exportd.manifest.build import History, ManifestRenderer, build_manifest
 from exportd.manifest.document import Manifest, sha256_of
 from exportd.model.entity import EntityCode

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from exportd.database import queries
 from exportd.database.call_batcher import CallBatcher
 from exportd.database.unit_of_work import statements
-from exportd.jobs.lease_writer import lease_lost
+from exportd.jobs.leases import lease_lost
 from exportd.model.entity import OrganizationId
 from exportd.model.job import JobId, Lease, Publication
 from exportd.model.schedule import DestinationCode, ScheduleId

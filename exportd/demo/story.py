@@ -15,17 +15,19 @@ import anyio
 import anyio.to_thread
 
 from exportd.catalog.document import Catalog
-from exportd.database.connector import Connection, Connector
+from exportd.database.connector import Connection, Connector, Pool
 from exportd.demo.changer import Changer, OpenTransaction
 from exportd.demo.generator import create_tables, fill, organization_ids
-from exportd.demo.stage import SCHEDULE, Process, Screen, Stage, clear, require_running, running_console, running_daemon
+from exportd.demo.stage import Process, Screen, Stage, clear, require_running, running_console, running_daemon
 from exportd.jobs.job_record import JobRecord
 from exportd.jobs.job_table import JobTable
+from exportd.jobs.requests import JobSearch, OwnedJobTable
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.errors import PermanentError, Reason, SettingsError, TransientError
 from exportd.model.job import EntityProgress, JobId, JobState
 from exportd.postgres.postgres_server import PostgresServer
 from exportd.schedules.firing_table import ScheduleTable
+from exportd.schedules.operations import ScheduleOperator
 
 _ORGANIZATIONS = organization_ids(3)
 _DEADLINE_S = 300.0
@@ -50,16 +52,16 @@ async def tell(directory: Path, *, rows: int, keep: bool) -> int:
         await _make_data(stage, rows, screen)
         screen.chapter("The daemon starts; each schedule's first run is complete and at once")
         async with running_daemon(stage) as daemon, Connector(stage.dsn).pool(2) as pool:
-            jobs, schedules = JobTable(pool), ScheduleTable(pool)
-            runs = [await _wait(jobs, await _first_jobs(jobs, daemon, stage), screen, daemon, stage)]
+            jobs = JobTable(pool)
+            runs = [await _wait(jobs, await _first_jobs(OwnedJobTable(pool), daemon, stage), screen, daemon, stage)]
             async with Connector(stage.dsn).connection("demo changes") as connection:
                 late = await _change(connection, stage, 1, screen)
                 screen.chapter("Run 2: only what changed (by hand; a schedule runs every 15 minutes at most)")
-                runs.append(await _wait(jobs, await _fire(schedules), screen, daemon, stage))
+                runs.append(await _wait(jobs, await _fire(pool), screen, daemon, stage))
                 screen.line(f"The transaction that was open meanwhile commits: {await late.commit()}")
                 await (await _change(connection, stage, 2, screen)).rollback()
             screen.chapter("Run 3: what changed since, and the late transaction; what was rolled back never existed")
-            runs.append(await _wait(jobs, await _fire(schedules), screen, daemon, stage))
+            runs.append(await _wait(jobs, await _fire(pool), screen, daemon, stage))
             _show_files(stage, runs, screen)
             equal = await _prove(stage, catalog, screen)
             if keep:
@@ -95,17 +97,17 @@ async def _make_data(stage: Stage, rows: int, screen: Screen) -> None:
 # --- the runs -------------------------------------------------------------------------------------------------------
 
 
-async def _first_jobs(jobs: JobTable, daemon: Process, stage: Stage) -> list[JobId]:
+async def _first_jobs(jobs: OwnedJobTable, daemon: Process, stage: Stage) -> list[JobId]:
     """The jobs that the schedules fire by themselves when the daemon starts."""
     with anyio.fail_after(_DEADLINE_S):
         while True:
             require_running(stage, daemon)
             try:
-                found = await jobs.list(limit=len(_ORGANIZATIONS))
+                found, _ = await jobs.search(None, JobSearch(), limit=len(_ORGANIZATIONS))
             except (PermanentError, TransientError):
-                found = ()  # the daemon has not created its tables yet
+                found = []  # the daemon has not created its tables yet
             if len(found) == len(_ORGANIZATIONS):
-                return [record.job.id for record in found]
+                return [job.id for job in found]
             await anyio.sleep(0.1)
 
 
@@ -150,8 +152,9 @@ async def _wait(jobs: JobTable, ids: Sequence[JobId], screen: Screen, daemon: Pr
     return records
 
 
-async def _fire(schedules: ScheduleTable) -> list[JobId]:
-    return [await schedules.fire_now(organization, SCHEDULE, actor="demo") for organization in _ORGANIZATIONS]
+async def _fire(pool: Pool) -> list[JobId]:
+    operator = ScheduleOperator(pool)
+    return [await operator.run(schedule.id, actor="demo") for schedule in await ScheduleTable(pool).all()]
 
 
 async def _change(connection: Connection, stage: Stage, number: int, screen: Screen) -> OpenTransaction:

@@ -20,8 +20,8 @@ from exportd.database.locks import take_locks, translate_lock
 from exportd.database.quoting import literal
 from exportd.database.session_settings import EXACT_SETTINGS, unsettled
 from exportd.database.translator import FOREIGN_ERRORS, translate, translated
-from exportd.extraction.open_snapshot import OpenSnapshot
 from exportd.extraction.silence_watcher import SilenceWatcher
+from exportd.extraction.snapshot_reader import OpenSnapshot
 from exportd.extraction.statement import PageRange, copy_options, page_ranges
 from exportd.model.entity import EntityCode
 from exportd.model.errors import FullReason, PermanentError, Reason, TransientError

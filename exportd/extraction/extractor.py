@@ -9,13 +9,13 @@ import anyio
 from exportd.capture.installer import CaptureInstaller
 from exportd.catalog.document import Catalog
 from exportd.extraction.copier import Copier, CopyTask, ImagesUnreadableError
-from exportd.extraction.open_snapshot import OpenSnapshot
 from exportd.extraction.projection import csv_header
 from exportd.extraction.shared_reader import SharedReader
 from exportd.extraction.silence_watcher import STALLED_AFTER_S, SilenceWatcher
 from exportd.extraction.snapshot_opener import SnapshotOpener
-from exportd.extraction.snapshot_reader import Reader
+from exportd.extraction.snapshot_reader import OpenSnapshot, Reader
 from exportd.extraction.snapshot_sharer import SnapshotSharer
+from exportd.jobs.states import leaves
 from exportd.model.entity import DELETED_FIELD, Entity, EntityCode
 from exportd.model.errors import FullReason, PermanentError, Reason, TransientError
 from exportd.model.extraction import EntityExtraction, ExtractedField, Extraction
@@ -86,18 +86,16 @@ class Extractor:
         if job.schedule_id is None:
             forced = dict.fromkeys(job.entities, FullReason.AD_HOC)
         progress.entities.clear()
+        watcher = SilenceWatcher(
+            timeout_s=self._limits.silence_timeout_s, progress=progress, stalled_after_s=self._stalled_after_s
+        )
+        reader = Reader(job, entities, positions, forced, watcher)
         try:
-            return await self._attempt(
-                *(job, entities, positions),
-                forced=forced,
-                progress=progress,
-                on_part_started=on_part_started,
-                shares_snapshot=shares_snapshot,
-            )
+            return await self._attempt(reader, on_part_started, shares_snapshot=shares_snapshot)
         except BaseExceptionGroup as group:
             unreadable = group.subgroup(ImagesUnreadableError)
             if unreadable is not None:
-                raise _first(unreadable) from group
+                raise next(leaves(unreadable)) from group
             raise
 
     def _entity(self, code: EntityCode) -> Entity:
@@ -115,16 +113,9 @@ class Extractor:
         return entity
 
     async def _attempt(
-        self,
-        job: Job,
-        entities: Sequence[Entity],
-        positions: Mapping[EntityCode, Position],
-        *,
-        forced: Mapping[EntityCode, FullReason],
-        progress: JobProgress,
-        on_part_started: Callable[[PartFile], None],
-        shares_snapshot: bool,
+        self, reader: Reader, on_part_started: Callable[[PartFile], None], *, shares_snapshot: bool
     ) -> tuple[Extraction, tuple[Part, ...]]:
+        job, entities, progress = reader.job, reader.entities, reader.watcher.progress
         folder = await self._spool.begin_job(job.id, job.organization)
         writers = {
             entity.code: EntityWriter(
@@ -148,21 +139,16 @@ class Extractor:
             if task.deletions:
                 progress.of(task.entity).deleted_rows += rows
 
-        watcher = SilenceWatcher(
-            timeout_s=self._limits.silence_timeout_s, progress=progress, stalled_after_s=self._stalled_after_s
-        )
         try:
             # Capture is made whole before the snapshot, so that what is put right is complete from this snapshot on.
             opened = (
-                self._sharer.open(entities, Reader(job, positions, forced, watcher))
+                self._sharer.open(reader)
                 if shares_snapshot
-                else self._opener.open_captured(
-                    self._installer.complete, job, entities, positions, forced=forced, watcher=watcher
-                )
+                else self._opener.open_captured(self._installer.complete, reader)
             )
             async with opened as snapshot:
                 await self._copier.copy(
-                    snapshot, job.file_format, lambda code: writers[code].write, done, watcher=watcher
+                    snapshot, job.file_format, lambda code: writers[code].write, done, watcher=reader.watcher
                 )
             # The snapshot and its locks are gone already; what is left is to close the files.
             parts = await finish_together(list(writers.values()))
@@ -172,12 +158,31 @@ class Extractor:
                 for writer in writers.values():
                     await writer.abort()
             raise
-        return _extraction(job, entities, snapshot, progress, self._records), parts
+        return self._extraction(reader, snapshot), parts
 
-
-def _first(group: BaseExceptionGroup[ImagesUnreadableError]) -> ImagesUnreadableError:
-    error = group.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+    def _extraction(self, reader: Reader, snapshot: OpenSnapshot) -> Extraction:
+        entities = []
+        for entity in reader.entities:
+            window, record = snapshot.windows[entity.code], self._records[entity.code]
+            figures = reader.watcher.progress.of(entity.code)
+            entities.append(
+                EntityExtraction(
+                    entity=entity.code,
+                    type_token=entity.type_token,
+                    mode=window.mode,
+                    full_reason=window.full_reason,
+                    previous=window.previous,
+                    rows=figures.rows,
+                    deleted_rows=figures.deleted_rows,
+                    key=record.key,
+                    tenant=record.tenant,
+                    fields=record.fields,
+                    guards=snapshot.guards[entity.code].to_json(),
+                    oversized_parts=figures.oversized_parts,
+                    modified=record.modified if reader.job.start_date else None,
+                )
+            )
+        return Extraction(snapshot.snapshot, snapshot.wal_position, snapshot.taken_at, tuple(entities))
 
 
 def _require_all_rows(sent: Mapping[EntityCode, int], parts: Sequence[Part]) -> None:
@@ -191,38 +196,6 @@ def _require_all_rows(sent: Mapping[EntityCode, int], parts: Sequence[Part]) -> 
                 f"Entity {entity}: the server sent {sent.get(entity, 0)} rows, {counted[entity]} arrived in the files.",
                 reason=Reason.ROWS_MISCOUNTED,
             )
-
-
-def _extraction(
-    job: Job,
-    entities: Sequence[Entity],
-    snapshot: OpenSnapshot,
-    progress: JobProgress,
-    records: Mapping[EntityCode, _Record],
-) -> Extraction:
-    return Extraction(
-        snapshot=snapshot.snapshot,
-        wal_position=snapshot.wal_position,
-        taken_at=snapshot.taken_at,
-        entities=tuple(
-            EntityExtraction(
-                entity=entity.code,
-                type_token=entity.type_token,
-                mode=snapshot.windows[entity.code].mode,
-                full_reason=snapshot.windows[entity.code].full_reason,
-                previous=snapshot.windows[entity.code].previous,
-                rows=progress.of(entity.code).rows,
-                deleted_rows=progress.of(entity.code).deleted_rows,
-                key=records[entity.code].key,
-                tenant=records[entity.code].tenant,
-                fields=records[entity.code].fields,
-                guards=snapshot.guards[entity.code].to_json(),
-                oversized_parts=progress.of(entity.code).oversized_parts,
-                modified=records[entity.code].modified if job.start_date else None,
-            )
-            for entity in entities
-        ),
-    )
 
 
 def _record_of(entity: Entity) -> _Record:

@@ -101,18 +101,19 @@ def _guards_in(document: Mapping[str, Any]) -> Guards | None:
 
 def guards_of(entity: Entity, shape: Shape, cluster: ClusterFacts) -> Guards:
     """The entity's guards at the snapshot in which ``shape`` was read."""
-    # Number and version: a column that was dropped and added again, or rewritten by ALTER … USING, holds other values.
-    columns = [
-        (column.name, column.number, column.type_oid, column.type_modifier, column.version)
-        for column in shape.root.columns
-    ]
     used = _used_columns(entity)
     exported = [column for column in shape.root.columns if used is None or column.name in used]
     return Guards(
         cluster=cluster,
         triggers=_trigger_fingerprint(shape, replica=False),
         partitions=fingerprint([(member.oid, str(member.name)) for member in shape.members]),
-        columns=fingerprint([column for column in columns if used is None or column[0] in used]),
+        columns=fingerprint(
+            [
+                # A column that was dropped and added again, or rewritten by ALTER … USING, holds other values.
+                (column.name, column.number, column.type_oid, column.type_modifier, column.version)
+                for column in exported
+            ]
+        ),
         row_shape=fingerprint(
             [(column.number, column.name, column.type_oid, column.type_modifier) for column in shape.root.columns],
             [[(c.number, c.name, c.type_oid) for c in member.columns] for member in shape.members],
@@ -122,12 +123,7 @@ def guards_of(entity: Entity, shape: Shape, cluster: ClusterFacts) -> Guards:
             ],
         ),
         definition=_definition_fingerprint(entity),
-        type_parts={
-            part: value
-            for column in shape.root.columns
-            if used is None or column.name in used
-            for part, value in column.type_parts
-        },
+        type_parts={part: value for column in exported for part, value in column.type_parts},
         layout=fingerprint(
             [
                 # Nothing is rewritten when a column that is generated on reading gets another expression.

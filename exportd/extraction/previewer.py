@@ -7,6 +7,7 @@ exactly as long as the time allows; for what a full run reads, the planner's est
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from uuid import UUID
 
 import anyio
@@ -17,9 +18,10 @@ from exportd.catalog.document import Catalog
 from exportd.catalog.table_reader import read_shapes
 from exportd.database.connector import Connector
 from exportd.database.translator import translate, translated
-from exportd.extraction.estimate import EntityPreview, WindowCounts, parse_plan, preview_of
-from exportd.extraction.open_snapshot import OpenSnapshot
+from exportd.extraction.projection import record_bytes
 from exportd.extraction.snapshot_opener import SnapshotOpener
+from exportd.extraction.snapshot_reader import OpenSnapshot, Reader
+from exportd.extraction.statement import TablePlan, parse_plan
 from exportd.extraction.window import EntityWindow
 from exportd.jobs.job_table import JobTable
 from exportd.model.clock import Clock
@@ -49,6 +51,39 @@ _OPERATORS_SEE = "What the next run would hold cannot be said now. The operators
 """To programs, in place of a sentence that may name tables, hosts and sessions of the machine."""
 
 _NO_JOB = JobId(UUID(int=0))
+
+
+@dataclass(frozen=True, slots=True)
+class WindowCounts:
+    """Records of a window: live ones whose key is in it (``changed``; None in a full run), and deletions."""
+
+    changed: int | None
+    deleted: int
+
+
+class Figure(StrEnum):
+    """A figure of a preview, by its name in the API."""
+
+    ROWS = "rows"
+    DELETED_ROWS = "deletedRows"
+    CONTENT_BYTES = "contentBytes"
+
+
+@dataclass(frozen=True, slots=True)
+class EntityPreview:
+    """What a run that begins now would hold of one entity.
+
+    ``rows`` counts all records, ``deleted_rows`` those that are deletions; ``content_bytes`` is before compression.
+    ``estimated`` names the figures that are not exact.
+    """
+
+    entity: EntityCode
+    mode: Mode
+    full_reason: FullReason | None
+    rows: int
+    deleted_rows: int
+    content_bytes: int
+    estimated: tuple[Figure, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,9 +192,8 @@ class Previewer:
             else await self._jobs.start(job.schedule_id)
         )
         uncaptured = await self._uncaptured(entities)
-        async with self._opener.open(
-            job, entities, start.positions, forced=start.forced, uncaptured=uncaptured
-        ) as snapshot:
+        reader = Reader(job, entities, start.positions, start.forced)
+        async with self._opener.open(reader, uncaptured=uncaptured) as snapshot:
             with translated("estimating the next run"):
                 full = {code for code, window in snapshot.windows.items() if window.full_reason is not None}
                 found = await self._look(snapshot, job, unknown=uncaptured & start.positions.keys() & full)
@@ -190,14 +224,7 @@ class Previewer:
         }
         counted = await self._count_all(snapshot, unknown)
         return [
-            preview_of(
-                entity,
-                job.file_format,
-                counted[code][0],
-                plans[code],
-                counted[code][1],
-                keys=snapshot.keys.get(code, 0),
-            )
+            preview_of(entity, job.file_format, plans[code], *counted[code], keys=snapshot.keys.get(code, 0))
             for code, entity in snapshot.entities.items()
         ]
 
@@ -248,3 +275,35 @@ class Previewer:
             unreadable = EntityWindow(code, Mode.FULL, FullReason.IMAGES_UNREADABLE, None, changed=True)
             return unreadable, WindowCounts(None, 0)
         return window, WindowCounts(changed, deleted)
+
+
+def preview_of(
+    entity: Entity,
+    file_format: ExportFormat,
+    plan: TablePlan,
+    window: EntityWindow,
+    counts: WindowCounts | None,
+    *,
+    keys: int,
+) -> EntityPreview:
+    """The preview of one entity.
+
+    ``counts`` is None when counting took too long; ``keys`` is how many keys the log holds for the window, at most.
+    """
+    if counts is None:
+        # Only the count says which of the keys were deleted.
+        rows, deleted, estimated = plan.rows if window.scans_table else keys, 0, tuple(Figure)
+    elif counts.changed is None:
+        rows, deleted, estimated = plan.rows + counts.deleted, counts.deleted, (Figure.ROWS, Figure.CONTENT_BYTES)
+    else:
+        rows, deleted = counts.changed + counts.deleted, counts.deleted
+        estimated = (Figure.CONTENT_BYTES,) if rows else ()
+    return EntityPreview(
+        entity.code,
+        window.mode,
+        window.full_reason,
+        rows,
+        deleted,
+        rows * record_bytes(entity, file_format, plan.row_bytes),
+        estimated,
+    )

@@ -49,32 +49,34 @@ def csv_header(entity: Entity) -> bytes:
     return ",".join(_csv_cell(name) for name in entity.field_names).encode() + b"\n"
 
 
-def select_list(
-    entity: Entity,
-    file_format: ExportFormat,
-    types: Mapping[str, ProjectedType],
-    *,
-    deleted: bool,
-) -> str:
-    """The select list over ``t``; ``types`` maps columns and expressions to their value types."""
-    fields = [f"{_value(field, file_format, types)} AS {identifier(field.name)}" for field in entity.fields]
-    marker = f"'{str(deleted).lower()}'" if file_format is ExportFormat.CSV else str(deleted).lower()
-    return ", ".join([*fields, f"{marker} AS {identifier(DELETED_FIELD)}"])
+def record_bytes(entity: Entity, file_format: ExportFormat, row_bytes: int) -> int:
+    """A record's size in a file: its values, and what separates them. The last comma is the line feed."""
+    names = entity.field_names
+    if file_format is ExportFormat.CSV:
+        return row_bytes + len(names) + len("false")
+    return row_bytes + sum(len(name.encode()) + len('"":,') for name in names) + len("{false}")
 
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """The select lists of an entity in a snapshot: jobs that share it have them made once. ``types`` as above."""
+    """The select lists of an entity in a snapshot: jobs that share it have them made once.
+
+    ``types`` maps columns and expressions to their value types.
+    """
 
     entity: Entity
     types: Mapping[str, ProjectedType]
     _made: dict[tuple[ExportFormat, bool], str] = field(default_factory=dict, init=False, compare=False)
 
     def select_list(self, file_format: ExportFormat, *, deleted: bool) -> str:
-        """As ``select_list``."""
+        """The select list over ``t``."""
         form = (file_format, deleted)
         if form not in self._made:
-            self._made[form] = select_list(self.entity, file_format, self.types, deleted=deleted)
+            values = [
+                f"{_value(field, file_format, self.types)} AS {identifier(field.name)}" for field in self.entity.fields
+            ]
+            marker = f"'{str(deleted).lower()}'" if file_format is ExportFormat.CSV else str(deleted).lower()
+            self._made[form] = ", ".join([*values, f"{marker} AS {identifier(DELETED_FIELD)}"])
         return self._made[form]
 
 

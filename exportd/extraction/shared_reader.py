@@ -12,9 +12,9 @@ import anyio
 import anyio.to_thread
 
 from exportd.extraction.copier import Copier, CopyTask, ImagesUnreadableError
-from exportd.extraction.open_snapshot import MAX_FIRST_RUNS_BYTES, FetchedRows, OpenSnapshot
 from exportd.extraction.silence_watcher import SilenceWatcher
-from exportd.extraction.statement import Statements, copy_options
+from exportd.extraction.snapshot_reader import MAX_FIRST_RUNS_BYTES, FetchedRows, OpenSnapshot
+from exportd.extraction.statement import copy_options
 from exportd.extraction.window import SnapshotText
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.errors import AloneError, ExportdError, InvariantError
@@ -106,7 +106,8 @@ class SharedReader:
             if deletions and not any(reader.windows[code].deletions for reader in readers.values()):
                 continue
             rows = _RowsByPlace(file_format, max_bytes)
-            task = CopyTask(code, _query(statements, asked, keys, deletions=deletions), deletions, size_bytes=0)
+            query = statements.deleted_of(asked, keys) if deletions else statements.changed_of(asked, keys)
+            task = CopyTask(code, query, deletions, size_bytes=0)
             await self._copy(first, task, file_format, rows, watcher)
             if rows.is_over:
                 return {}
@@ -198,9 +199,3 @@ def _asked(reader: OpenSnapshot, code: EntityCode) -> tuple[OrganizationId, Snap
     if previous is None:
         raise InvariantError("a small window begins at a snapshot")
     return reader.statements[code].organization, previous
-
-
-def _query(
-    statements: Statements, asked: Sequence[tuple[OrganizationId, SnapshotText]], keys: int, *, deletions: bool
-) -> str:
-    return statements.deleted_of(asked, keys) if deletions else statements.changed_of(asked, keys)

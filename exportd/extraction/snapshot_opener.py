@@ -5,8 +5,7 @@ older than a committed TRUNCATE would see an empty table. Everything is read ins
 what is compared is what is exported.
 """
 
-import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 
@@ -19,10 +18,9 @@ from exportd.database.connector import Connection, Connector
 from exportd.database.locks import LockWait, take_locks
 from exportd.database.translator import FOREIGN_ERRORS, translated
 from exportd.extraction.guards import CatalogMemory, ClusterFacts, Guards, KnownCatalog, growth, guards_of
-from exportd.extraction.open_snapshot import OpenSnapshot
-from exportd.extraction.silence_watcher import SilenceWatcher
 from exportd.extraction.snapshot_reader import (
     CatalogChangedError,
+    OpenSnapshot,
     Reader,
     contents_of,
     known_shapes,
@@ -33,16 +31,10 @@ from exportd.extraction.snapshot_reader import (
     statements_of,
 )
 from exportd.extraction.statement import Statements, lock_statement
-from exportd.extraction.window import (
-    full_reason,
-    parse_snapshot,
-    reason_before_reading,
-    windows_of,
-    xmax,
-)
+from exportd.extraction.window import full_reason, parse_snapshot, windows_of, xmax
 from exportd.model.entity import Entity, EntityCode
 from exportd.model.errors import FullReason, PermanentError, Reason, TransientError
-from exportd.model.job import Job, JobProgress
+from exportd.model.job import JobProgress
 from exportd.model.start import Position
 
 _SQL = queries.load("snapshots")
@@ -75,89 +67,47 @@ class SnapshotOpener:
 
     @asynccontextmanager
     async def open(
-        self,
-        job: Job,
-        entities: Sequence[Entity],
-        positions: Mapping[EntityCode, Position],
-        *,
-        forced: Mapping[EntityCode, FullReason],
-        uncaptured: Collection[EntityCode] = (),
-        watcher: SilenceWatcher | None = None,
+        self, reader: Reader, *, uncaptured: Collection[EntityCode] = (), known: KnownCatalog | None = None
     ) -> AsyncIterator[OpenSnapshot]:
-        """Open a snapshot for ``entities``, whose last positions are ``positions``.
+        """Open a snapshot for a job.
 
-        ``forced`` names entities that must be full whatever the guards say. ``uncaptured`` are entities without
-        complete capture: they are exported in full, and their logs are not read. Only a preview has such entities.
-        ``watcher`` is the job's. Raises PermanentError for a standby or a missing table, TransientError when a lock
-        cannot be had or the triggers have just been changed.
+        ``uncaptured`` are entities without complete capture: they are exported in full, and their logs are not read.
+        Only a preview has such entities. Raises PermanentError for a standby or a missing table, TransientError when a
+        lock cannot be had or the triggers have just been changed; CatalogChangedError when a ``known`` catalog is
+        another by now.
         """
-        watcher = watcher or SilenceWatcher(timeout_s=math.inf)
-        async with self._opened(
-            job, entities, positions, forced=forced, uncaptured=uncaptured, watcher=watcher, known=None
-        ) as snapshot:
+        async with self._connector.export_session() as connection:
+            with translated("reading what has changed"):
+                with LockWait("locking the exported tables for reading", reader.watcher.progress) as wait:
+                    await self._begin(connection, reader.entities, uncaptured, wait)
+                snapshot = await self._read(connection, reader, uncaptured, known)
+                if known is not None and any(window.scans_table for window in snapshot.windows.values()):
+                    # What is known of the tables' sizes is old.
+                    snapshot = replace(snapshot, shapes=await read_shapes(connection, reader.entities))
             yield snapshot
 
     @asynccontextmanager
     async def open_captured(
-        self,
-        complete_capture: Callable[[Sequence[Entity], JobProgress], Awaitable[str]],
-        job: Job,
-        entities: Sequence[Entity],
-        positions: Mapping[EntityCode, Position],
-        *,
-        forced: Mapping[EntityCode, FullReason],
-        watcher: SilenceWatcher | None = None,
+        self, complete_capture: Callable[[Sequence[Entity], JobProgress], Awaitable[str]], reader: Reader
     ) -> AsyncIterator[OpenSnapshot]:
         """The same, after ``complete_capture``, which returns the fingerprint of the catalog from before it looked.
 
         It is not called, and the shapes of tables are not read, while the catalog's fingerprint in the new snapshot is
         that of an earlier one, after all of it had been compared.
         """
-        watcher = watcher or SilenceWatcher(timeout_s=math.inf)
         async with AsyncExitStack() as stack:
-            if (known := self._memory.of(entities)) is not None:
+            if (known := self.known(reader.entities)) is not None:
                 try:
-                    snapshot = await stack.enter_async_context(
-                        self._opened(
-                            job, entities, positions, forced=forced, uncaptured=(), watcher=watcher, known=known
-                        )
-                    )
+                    snapshot = await stack.enter_async_context(self.open(reader, known=known))
                 except (CatalogChangedError, PermanentError):
                     # What could not be read is told by the ordinary way, which may also put it right.
                     self._memory.forget(known)
                 else:
                     yield snapshot
                     return
-            before = await complete_capture(entities, watcher.progress)
-            snapshot = await stack.enter_async_context(
-                self.open(job, entities, positions, forced=forced, watcher=watcher)
-            )
+            before = await complete_capture(reader.entities, reader.watcher.progress)
+            snapshot = await stack.enter_async_context(self.open(reader))
             await self._remember(snapshot, before)
-            yield snapshot
-
-    @asynccontextmanager
-    async def _opened(
-        self,
-        job: Job,
-        entities: Sequence[Entity],
-        positions: Mapping[EntityCode, Position],
-        *,
-        forced: Mapping[EntityCode, FullReason],
-        uncaptured: Collection[EntityCode],
-        watcher: SilenceWatcher,
-        known: KnownCatalog | None,
-    ) -> AsyncIterator[OpenSnapshot]:
-        """With a ``known`` catalog, raises CatalogChangedError when it is another by now."""
-        async with self._connector.export_session() as connection:
-            with translated("reading what has changed"):
-                with LockWait("locking the exported tables for reading", watcher.progress) as wait:
-                    await self._begin(connection, entities, uncaptured, wait)
-                snapshot = await self._read(
-                    connection, job, entities, positions, forced, uncaptured=uncaptured, watcher=watcher, known=known
-                )
-                if known is not None and any(window.scans_table for window in snapshot.windows.values()):
-                    # What is known of the tables' sizes is old.
-                    snapshot = replace(snapshot, shapes=await read_shapes(connection, entities))
             yield snapshot
 
     def known(self, entities: Sequence[Entity]) -> KnownCatalog | None:
@@ -225,15 +175,11 @@ class SnapshotOpener:
     async def _read(
         self,
         connection: "Connection",
-        job: Job,
-        entities: Sequence[Entity],
-        positions: Mapping[EntityCode, Position],
-        forced: Mapping[EntityCode, FullReason],
-        *,
+        reader: Reader,
         uncaptured: Collection[EntityCode],
-        watcher: SilenceWatcher,
         known: KnownCatalog | None,
     ) -> OpenSnapshot:
+        job, entities, positions = reader.job, reader.entities, reader.positions
         now = await position_in_time(connection)
         snapshot = parse_snapshot(now["snapshot"])
         cluster = ClusterFacts(now["system_identifier"], now["timeline"], now["database_oid"])
@@ -246,27 +192,22 @@ class SnapshotOpener:
         reasons: dict[EntityCode, FullReason | None] = {}
         compared = dict(guards)
         for code, statement in statements.items():
-            position = positions.get(code)
-            found = reason_before_reading(
-                position, guards[code], snapshot, first_run=not positions, destinations=job.destinations
-            )
-            if found is FullReason.PARTITIONS_CHANGED and position and code not in forced:
-                with watcher.reading(code):
-                    grown = await self._guards_without_logged(connection, statement, position, cluster)
+            found = reader.reason_before_reading(code, guards[code], snapshot)
+            if found is FullReason.PARTITIONS_CHANGED and code not in reader.forced:
+                with reader.watcher.reading(code):
+                    grown = await self._guards_without_logged(connection, statement, positions[code], cluster)
                 if grown is not None:
                     compared[code] = grown
                     uncaptured = set(uncaptured) - {code}
-                    found = reason_before_reading(
-                        position, grown, snapshot, first_run=False, destinations=job.destinations
-                    )
-            reasons[code] = full_reason(forced.get(code), found)
+                    found = reader.reason_before_reading(code, grown, snapshot)
+            reasons[code] = full_reason(reader.forced.get(code), found)
             if code in uncaptured:
                 reasons[code] = reasons[code] or FullReason.CAPTURE_CHANGED
         captured = {code: statement for code, statement in statements.items() if code not in uncaptured}
         contents = await contents_of(connection, captured, positions, reasons)
         windows = windows_of(job, positions, compared, contents, reasons)
         if not self._statement_timeout_s:
-            await require_unique_keys(connection, windows, statements, watcher)
+            await require_unique_keys(connection, windows, statements, reader.watcher)
         return OpenSnapshot(
             connection=connection,
             snapshot=snapshot,
@@ -303,25 +244,23 @@ class SnapshotOpener:
     ) -> dict[EntityCode, Shape]:
         shapes = await read_shapes(connection, entities)
         for entity in entities:
-            self._require_capture(entity, shapes.get(entity.code), uncaptured)
+            shape = shapes.get(entity.code)
+            if shape is None:
+                raise PermanentError(
+                    f"Entity {entity.code}: the table {entity.table} does not exist. Correct the catalog, or take the "
+                    "entity out of the schedule.",
+                    reason=Reason.TABLE_MISSING,
+                )
+            if entity.code in uncaptured:
+                continue
+            if shape.log_oid is None:
+                raise PermanentError(
+                    f"Entity {entity.code}: changes of {entity.table} are not captured. Run `exportd capture install`.",
+                    reason=Reason.CAPTURE_MISSING,
+                )
+            if not self._is_intact(entity, shape):
+                raise TransientError(
+                    f"Entity {entity.code}: the capture triggers of {entity.table} were changed while the job started.",
+                    reason=Reason.CAPTURE_DAMAGED,
+                )
         return shapes
-
-    def _require_capture(self, entity: Entity, shape: Shape | None, uncaptured: Collection[EntityCode]) -> None:
-        if shape is None:
-            raise PermanentError(
-                f"Entity {entity.code}: the table {entity.table} does not exist. Correct the catalog, or take the "
-                "entity out of the schedule.",
-                reason=Reason.TABLE_MISSING,
-            )
-        if entity.code in uncaptured:
-            return
-        if shape.log_oid is None:
-            raise PermanentError(
-                f"Entity {entity.code}: changes of {entity.table} are not captured. Run `exportd capture install`.",
-                reason=Reason.CAPTURE_MISSING,
-            )
-        if not self._is_intact(entity, shape):
-            raise TransientError(
-                f"Entity {entity.code}: the capture triggers of {entity.table} were changed while the job started.",
-                reason=Reason.CAPTURE_DAMAGED,
-            )

@@ -1,7 +1,12 @@
-"""What is read in an open snapshot before its rows are: where it is, and what the logs hold for each window."""
+"""An open snapshot as the job sees it that is read in it, and what is read in it before its rows are.
 
+That is where it is, and what the logs hold for each window.
+"""
+
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 import anyio.lowlevel
 from asyncpg import Record
@@ -11,18 +16,18 @@ from exportd.catalog.table_reader import read_fingerprint
 from exportd.catalog.table_rules import duplicates_sentence, no_modified
 from exportd.database import queries
 from exportd.database.connector import Connection
+from exportd.database.queries import only_row
 from exportd.database.quoting import table
 from exportd.database.session_settings import EXACT_SETTINGS, unsettled
 from exportd.database.translator import FOREIGN_ERRORS, translate
-from exportd.extraction.estimate import parse_plan, record_bytes
 from exportd.extraction.guards import ClusterFacts, Guards, KnownCatalog
-from exportd.extraction.open_snapshot import MAX_FIRST_RUNS_BYTES, MAX_SHARED_KEYS, OpenSnapshot
-from exportd.extraction.projection import ProjectedType, Projection, column_types, expressions
+from exportd.extraction.projection import ProjectedType, Projection, column_types, expressions, record_bytes
 from exportd.extraction.silence_watcher import SilenceWatcher
-from exportd.extraction.statement import Statements
+from exportd.extraction.statement import Statements, lock_statement, parse_plan
 from exportd.extraction.window import (
     EntityWindow,
     LogContents,
+    SnapshotText,
     log_is_comparable,
     parse_snapshot,
     reason_before_reading,
@@ -30,11 +35,65 @@ from exportd.extraction.window import (
     xmax,
 )
 from exportd.model.entity import Entity, EntityCode
-from exportd.model.errors import FullReason, InvariantError, PermanentError, Reason, TransientError
+from exportd.model.errors import FullReason, PermanentError, Reason, TransientError
 from exportd.model.job import Job
 from exportd.model.start import Position
 
 _SQL = queries.load("snapshots")
+
+MAX_SHARED_KEYS = 10_000
+"""A job with more keys to read does not share a snapshot: others would wait for it. Windows of no more are ordered."""
+
+MAX_FIRST_RUNS_BYTES = 16 << 20
+"""What first runs that share a snapshot may have to read altogether, as the planner expects."""
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedRows:
+    """Rows of one job's window of an entity, as COPY writes them, and how many there are."""
+
+    live: bytes = b""
+    live_rows: int = 0
+    deleted: bytes = b""
+    deleted_rows: int = 0
+
+    def having(self, data: bytes, rows: int, *, deletions: bool) -> "FetchedRows":
+        """The same with its deleted rows, or its live ones."""
+        if deletions:
+            return replace(self, deleted=data, deleted_rows=rows)
+        return replace(self, live=data, live_rows=rows)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSnapshot:
+    """One consistent read, open on ``connection``.
+
+    ``snapshot`` and ``wal_position`` say where in the database's history it is, ``taken_at`` (aware UTC) when.
+    """
+
+    connection: Connection
+    snapshot: SnapshotText
+    wal_position: str
+    taken_at: datetime
+    entities: Mapping[EntityCode, Entity]
+    shapes: Mapping[EntityCode, Shape]
+    guards: Mapping[EntityCode, Guards]
+    windows: Mapping[EntityCode, EntityWindow] = field(default_factory=dict)
+    statements: Mapping[EntityCode, Statements] = field(default_factory=dict)
+    keys: Mapping[EntityCode, int] = field(default_factory=dict)
+    """How many keys the log holds for each incremental window, at most."""
+    fetched: Mapping[EntityCode, FetchedRows] = field(default_factory=dict)
+    """What has been read already, with that of other jobs."""
+
+    def is_small(self, code: EntityCode) -> bool:
+        """Whether the window's rows are ordered: so they are the same, whether read by themselves or with others'."""
+        window = self.windows[code]
+        small = not window.scans_table and self.keys[code] <= MAX_SHARED_KEYS
+        return small and self.statements[code].can_be_shared
+
+    def locks(self) -> str:
+        """The statement by which another connection locks the same tables."""
+        return lock_statement(list(self.entities.values()))
 
 
 class CatalogChangedError(Exception):
@@ -46,16 +105,24 @@ class Reader:
     """A job that is to be read, with its last ``positions``. ``forced`` names entities that must be full."""
 
     job: Job
-    positions: Mapping[EntityCode, Position]
-    forced: Mapping[EntityCode, FullReason]
-    watcher: SilenceWatcher
+    entities: Sequence[Entity]
+    positions: Mapping[EntityCode, Position] = field(default_factory=dict)
+    forced: Mapping[EntityCode, FullReason] = field(default_factory=dict)
+    watcher: SilenceWatcher = field(default_factory=lambda: SilenceWatcher(timeout_s=math.inf))
+
+    def reason_before_reading(self, code: EntityCode, guards: Guards, snapshot: SnapshotText) -> FullReason | None:
+        """Why the entity must be full by its ``guards`` at ``snapshot``; None when it may be incremental."""
+        return reason_before_reading(
+            *(self.positions.get(code), guards, snapshot),
+            first_run=not self.positions,
+            destinations=self.job.destinations,
+        )
 
 
 async def position_in_time(connection: "Connection") -> Record:
     """Where in the database's history the transaction's snapshot is."""
-    now = await connection.fetchrow(_SQL["position_in_time"], list(EXACT_SETTINGS), list(EXACT_SETTINGS.values()))
-    if now is None:
-        raise InvariantError("a query without FROM has one row")
+    settings = (list(EXACT_SETTINGS), list(EXACT_SETTINGS.values()))
+    now = only_row(await connection.fetchrow(_SQL["position_in_time"], *settings))
     if now["unsettled"]:
         raise unsettled(now["unsettled"])
     if now["standby"]:
@@ -213,9 +280,6 @@ async def read_for(
         entities={entity.code: entity for entity in known.entities},
         shapes=shapes,
         guards=guards,
-        windows={},
-        statements={},
-        keys={},
     )
     seen: dict[int, OpenSnapshot] = {}
     for place, reader in enumerate(readers):
@@ -281,12 +345,7 @@ async def _with_first_runs(
 def _goes_on(reader: Reader, whole: OpenSnapshot) -> bool:
     """Whether all entities of the job may be incremental, as far as is known without reading the log."""
     return not reader.forced and not any(
-        reason_before_reading(
-            *(reader.positions.get(code), found, whole.snapshot),
-            first_run=not reader.positions,
-            destinations=reader.job.destinations,
-        )
-        for code, found in whole.guards.items()
+        reader.reason_before_reading(code, found, whole.snapshot) for code, found in whole.guards.items()
     )
 
 

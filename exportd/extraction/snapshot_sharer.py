@@ -15,10 +15,9 @@ import anyio
 import structlog
 
 from exportd.extraction.guards import KnownCatalog
-from exportd.extraction.open_snapshot import OpenSnapshot
 from exportd.extraction.shared_reader import SharedReader
 from exportd.extraction.snapshot_opener import SnapshotOpener
-from exportd.extraction.snapshot_reader import CatalogChangedError, Reader
+from exportd.extraction.snapshot_reader import CatalogChangedError, OpenSnapshot, Reader
 from exportd.model.entity import Entity, EntityCode
 from exportd.model.errors import AloneError, ExportdError
 from exportd.model.job import JobProgress
@@ -69,18 +68,18 @@ class SnapshotSharer:
         self._learning: dict[tuple[EntityCode, ...], anyio.Event] = {}
 
     @asynccontextmanager
-    async def open(self, entities: Sequence[Entity], reader: Reader) -> AsyncIterator[OpenSnapshot]:
+    async def open(self, reader: Reader) -> AsyncIterator[OpenSnapshot]:
         """A snapshot as the reader sees it. While the block runs, no other job reads on its connection.
 
         Raises AloneError when the job has to be read by itself, and what ``SnapshotOpener.open_captured`` raises.
         """
-        codes = tuple(entity.code for entity in entities)
+        codes = tuple(entity.code for entity in reader.entities)
         async with AsyncExitStack() as stack:
             for _ in range(_MAX_TRIES):
-                known = self._opener.known(entities)
+                known = self._opener.known(reader.entities)
                 try:
                     snapshot = await stack.enter_async_context(
-                        self._learned(codes, entities, reader) if known is None else self._shared(codes, known, reader)
+                        self._learned(codes, reader) if known is None else self._shared(codes, known, reader)
                     )
                 except (_GatheringLostError, CatalogChangedError):
                     continue
@@ -91,9 +90,7 @@ class SnapshotSharer:
             )
 
     @asynccontextmanager
-    async def _learned(
-        self, codes: tuple[EntityCode, ...], entities: Sequence[Entity], reader: Reader
-    ) -> AsyncIterator[OpenSnapshot]:
+    async def _learned(self, codes: tuple[EntityCode, ...], reader: Reader) -> AsyncIterator[OpenSnapshot]:
         """By itself, which tells what the others need to know; they wait for that."""
         if (learning := self._learning.get(codes)) is not None:
             await learning.wait()
@@ -101,13 +98,7 @@ class SnapshotSharer:
         learning = self._learning[codes] = anyio.Event()
         async with AsyncExitStack() as stack:
             try:
-                snapshot = await stack.enter_async_context(
-                    self._opener.open_captured(
-                        *(self._complete_capture, reader.job, entities, reader.positions),
-                        forced=reader.forced,
-                        watcher=reader.watcher,
-                    )
-                )
+                snapshot = await stack.enter_async_context(self._opener.open_captured(self._complete_capture, reader))
             finally:
                 del self._learning[codes]
                 learning.set()

@@ -4,6 +4,7 @@ Every query names the table's rows ``t``, live or read back from images, so one 
 search_path is pg_catalog, and operators of other types are qualified.
 """
 
+import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -51,6 +52,20 @@ def page_ranges(pages: int, streams: int) -> tuple[PageRange, ...]:
 
 
 @dataclass(frozen=True, slots=True)
+class TablePlan:
+    """What the planner expects of a table: live rows of the organization, and the bytes that one has."""
+
+    rows: int
+    row_bytes: int
+
+
+def parse_plan(text: str) -> TablePlan:
+    """What EXPLAIN (FORMAT JSON) says of a query as a whole."""
+    plan = json.loads(text)[0]["Plan"]
+    return TablePlan(int(plan["Plan Rows"]), int(plan["Plan Width"]))
+
+
+@dataclass(frozen=True, slots=True)
 class _WindowBegin:
     """Where windows begin, and whose they are, as SQL."""
 
@@ -74,7 +89,7 @@ class Statements:
 
     def full(self, pages: PageRange | None = None, *, start_date: datetime | None = None) -> str:
         """Every live row (of a range of pages; that was modified at ``start_date`` or later, or at an unknown time)."""
-        conditions = self._tenant_conditions("t", self.entity.tenant)
+        conditions = [*self._own]
         if start_date is not None:
             conditions.append(self._modified_since(start_date))
         if pages is not None:
@@ -89,37 +104,29 @@ class Statements:
 
     def changed(self, previous: SnapshotText, *, ordered: bool = False) -> str:
         """Every live row whose key is in the window; ``ordered`` by its key."""
-        return self._live(
-            [*self._tenant_conditions("t", self.entity.tenant), self._in_window(previous)],
-            order=f" ORDER BY {self._order}" if ordered else "",
-        )
+        return self._live([*self._own, self._in_window(previous)], ordered=ordered)
 
     def changed_of(self, asked: Sequence[tuple[OrganizationId, SnapshotText]], keys: int) -> str:
         """The same of several organizations' windows, which have ``keys`` keys at most: before each row its window's
         place, from 0 on, by which they are ordered first.
         """
-        logged = key_columns(self.entity)
-        listed = ", ".join(f"unnest(l.{key}) AS {key}" for key in logged)
-        names = ", ".join(f"k.{key}" for key in logged)
-        matches = [self._matches(f"k.{key}", name) for key, name in zip(logged, self.entity.key, strict=True)]
+        names = ", ".join(f"k.{key}" for key, _ in self._keys)
         # Without the limit the planner takes the keys for hundreds of thousands, and reads the table for them.
         return (
             f"WITH k AS MATERIALIZED (\n"
             f"SELECT DISTINCT ON (asked.place, {names}) asked.place - 1 AS place, asked.organization, {names}\n"
             f"FROM {self._asked(asked)}\n"
-            f"CROSS JOIN LATERAL (SELECT {listed} FROM {self._log} AS l WHERE {self._within(_ASKED)}) AS k\n"
+            f"CROSS JOIN LATERAL ({self._logged_keys} WHERE {self._within(_ASKED)}) AS k\n"
             f"ORDER BY asked.place, {names} LIMIT {keys})\n"
             f"SELECT k.place, {self._row(deleted=False)} FROM k JOIN {table(self.entity.table)} AS t"
-            f" ON {' AND '.join([*matches, *self._tenant_is('k.organization')])}\n"
+            f" ON {' AND '.join([*self._match('k'), *self._tenant_is('k.organization')])}\n"
             f"ORDER BY k.place, {self._order}"
         )
 
     def duplicates(self, previous: SnapshotText | None) -> str:
         """One row when a key is there twice, of the whole table or of the window that begins at ``previous``."""
-        conditions = self._tenant_conditions("t", self.entity.tenant)
-        if previous is not None:
-            conditions.append(self._in_window(previous))
-        return duplicates_query(self.entity, conditions)
+        window = [] if previous is None else [self._in_window(previous)]
+        return duplicates_query(self.entity, [*self._own, *window])
 
     def unlogged(self, previous: SnapshotText, added: Collection[Relation]) -> str:
         """One row when the window does not say everything of the ``added`` members, else none.
@@ -128,41 +135,27 @@ class Statements:
         row may have moved into a member, and have been changed and deleted before triggers saw it. An image from before
         would be out of date.
         """
-        tenant = self._tenant_conditions("t", self.entity.tenant)
         unseen = [
             f"SELECT FROM ONLY {table(member.name)} AS t"
-            f" WHERE {' AND '.join([*tenant, f'NOT {self._in_window(previous)}'])}"
+            f" WHERE {' AND '.join([*self._own, f'NOT {self._in_window(previous)}'])}"
             for member in added
             if member.kind is RelationKind.TABLE
         ]
-        logged = list(zip(key_columns(self.entity), self.entity.key, strict=True))
-        keys = ", ".join(f"unnest(l.{key}) AS {key}" for key, _ in logged)
-        there = " AND ".join([*(self._matches(f"k.{key}", name) for key, name in logged), *tenant])
-        window = f"FROM {self._log} AS l WHERE {self._window(previous)} AND"
         unexplained = (
-            f"SELECT FROM (SELECT {keys} {window} l.op <> 'D') AS k"
-            f" WHERE NOT EXISTS (SELECT FROM {table(self.entity.table)} AS t WHERE {there})"
+            f"SELECT FROM ({self._logged_keys} WHERE {self._window(previous)} AND l.op <> 'D') AS k"
+            f" WHERE NOT EXISTS (SELECT{self._from([*self._match('k'), *self._own])})"
         )
         return " UNION ALL ".join(f"({query} LIMIT 1)" for query in (*unseen, unexplained))
 
     def _in_window(self, previous: SnapshotText) -> str:
-        matches = [
-            self._matches(f"k.{logged}", name)
-            for logged, name in zip(key_columns(self.entity), self.entity.key, strict=True)
-        ]
-        keys = ", ".join(f"unnest(l.{key_column}) AS {key_column}" for key_column in key_columns(self.entity))
         return (
-            f"EXISTS (SELECT FROM (SELECT {keys} FROM {self._log} AS l WHERE {self._window(previous)}) AS k"
-            f" WHERE {' AND '.join(matches)})"
+            f"EXISTS (SELECT FROM ({self._logged_keys} WHERE {self._window(previous)}) AS k"
+            f" WHERE {' AND '.join(self._match('k'))})"
         )
 
     def deleted(self, previous: SnapshotText, *, ordered: bool = False) -> str:
         """The last image of every key that was deleted in the window and does not exist now; ``ordered`` by its key."""
-        logged = list(zip(key_columns(self.entity), self.entity.key, strict=True))
-        keys = ", ".join(self._as_written(f"l.{key}[1]", name) for key, name in logged)
-        values = ", ".join(f"l.{key}[1] AS {key}" for key, _ in logged)
-        still_there = " AND ".join([*self._still_there(), *self._tenant_conditions("t", self.entity.tenant)])
-        order = f" ORDER BY {self._order}" if ordered else ""
+        keys, values = self._image_keys()
         # json_to_record reads a string by the input function of the type. A cast would be as fast, but the owner of the
         # table may define one, and it would run with our rights.
         return self._as_lines(
@@ -171,15 +164,13 @@ class Statements:
             f"WHERE {self._window(previous)} AND l.op = 'D' ORDER BY {keys}, l.seq DESC) AS last\n"
             "CROSS JOIN LATERAL json_to_record(json_build_object('row', last.image))\n"
             f"    AS read_back (row {table(self.entity.table)})\n"
-            f"WHERE NOT EXISTS (SELECT FROM {table(self.entity.table)} AS t WHERE {still_there})) AS t{order}"
+            f"WHERE NOT EXISTS (SELECT{self._from([*self._still_there(), *self._own])})) AS t{self._in_order(ordered)}"
         )
 
     def deleted_of(self, asked: Sequence[tuple[OrganizationId, SnapshotText]], keys: int) -> str:
         """The same of several organizations' windows; see ``changed_of``."""
-        logged = list(zip(key_columns(self.entity), self.entity.key, strict=True))
-        names = ", ".join(self._as_written(f"l.{key}[1]", name) for key, name in logged)
-        values = ", ".join(f"l.{key}[1] AS {key}" for key, _ in logged)
-        still_there = " AND ".join([*self._still_there(), *self._tenant_is("last.organization")])
+        names, values = self._image_keys()
+        still_there = [*self._still_there(), *self._tenant_is("last.organization")]
         # OFFSET keeps the planner from looking for all windows' deletions at once, which it does in the whole log.
         return (
             f"WITH last AS MATERIALIZED (\n"
@@ -192,7 +183,7 @@ class Statements:
             "CROSS JOIN LATERAL json_to_record(json_build_object('row', last.image))\n"
             f"    AS read_back (row {table(self.entity.table)})\n"
             "CROSS JOIN LATERAL (SELECT (read_back.row).*) AS t\n"
-            f"WHERE NOT EXISTS (SELECT FROM {table(self.entity.table)} AS t WHERE {still_there})\n"
+            f"WHERE NOT EXISTS (SELECT{self._from(still_there)})\n"
             f"ORDER BY last.place, {self._order}"
         )
 
@@ -238,9 +229,7 @@ class Statements:
 
     def plan(self) -> str:
         """EXPLAIN of reading every live row in its stored form: how many rows the planner expects, and their width."""
-        conditions = self._tenant_conditions("t", self.entity.tenant)
-        where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-        return f"{self._explained} FROM {table(self.entity.table)} AS t{where}"
+        return f"{self._explained}{self._from(self._own)}"
 
     def plan_of(self, organizations: Sequence[OrganizationId]) -> str:
         """The same for the rows of several organizations."""
@@ -265,22 +254,45 @@ class Statements:
     def _array(self, organizations: Sequence[OrganizationId]) -> str:
         return f"ARRAY[{', '.join(map(literal, organizations))}]::{self._tenant_type}[]"
 
-    def _live(self, conditions: list[str], *, order: str = "") -> str:
+    def _from(self, conditions: Sequence[str]) -> str:
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-        return self._as_lines(
-            f"SELECT {self._select_list(deleted=False)} FROM {table(self.entity.table)} AS t{where}{order}"
-        )
+        return f" FROM {table(self.entity.table)} AS t{where}"
+
+    def _live(self, conditions: Sequence[str], *, ordered: bool = False) -> str:
+        rows = f"SELECT {self._select_list(deleted=False)}{self._from(conditions)}"
+        return self._as_lines(f"{rows}{self._in_order(ordered)}")
 
     @property
     def _order(self) -> str:
         return ", ".join(f"t.{identifier(name)}" for name in self.entity.key)
 
+    def _in_order(self, ordered: bool) -> str:
+        return f" ORDER BY {self._order}" if ordered else ""
+
+    @property
+    def _keys(self) -> Sequence[tuple[str, str]]:
+        """The key's columns: by their names in the log, and in the table."""
+        return list(zip(key_columns(self.entity), self.entity.key, strict=True))
+
+    @property
+    def _logged_keys(self) -> str:
+        keys = ", ".join(f"unnest(l.{key}) AS {key}" for key, _ in self._keys)
+        return f"SELECT {keys} FROM {self._log} AS l"
+
+    def _image_keys(self) -> tuple[str, str]:
+        """The key of an entry of the log with an image: as it is compared, and as columns."""
+        compared = ", ".join(self._as_written(f"l.{key}[1]", name) for key, name in self._keys)
+        return compared, ", ".join(f"l.{key}[1] AS {key}" for key, _ in self._keys)
+
+    def _match(self, alias: str) -> list[str]:
+        """Whether a row ``t`` of the table has the key of ``alias``, which is of the log."""
+        return [self._matches(f"{alias}.{key}", name) for key, name in self._keys]
+
     def _still_there(self) -> list[str]:
         """Whether a row ``t`` of the table is the one of which the log has the image ``last``."""
-        logged = list(zip(key_columns(self.entity), self.entity.key, strict=True))
-        return [self._matches(f"last.{key}", name) for key, name in logged] + [
+        return self._match("last") + [
             f"{_as_text(f't.{identifier(name)}')} = {self._as_written(f'last.{key}', name)}"
-            for key, name in logged
+            for key, name in self._keys
             if not self._column(name).equal_means_alike
         ]
 
@@ -305,15 +317,15 @@ class Statements:
     def _select_list(self, *, deleted: bool) -> str:
         return self.projection.select_list(self.file_format, deleted=deleted)
 
-    def _tenant_conditions(self, alias: str, column: str | None) -> list[str]:
-        if column is None:
-            return []
-        return [f"{alias}.{identifier(column)} {self._equals(column)} {literal(self.organization)}"]
-
     def _modified_since(self, start_date: datetime) -> str:
         name = f"t.{identifier(self.entity.modified or '')}"
         start = _instant(start_date, self._column(self.entity.modified).base_type)
         return f"({name} OPERATOR(pg_catalog.>=) {start} OR {name} IS NULL)"
+
+    @property
+    def _own(self) -> list[str]:
+        """Whether ``t`` is a row of the organization."""
+        return self._tenant_is(literal(self.organization))
 
     def _tenant_is(self, organization: str) -> list[str]:
         """Whether ``t`` is the organization's, which is a value of ``_tenant_type``."""

@@ -149,11 +149,6 @@ def window_of(
     return EntityWindow(entity, Mode.FULL, reason, previous if names_deletions else None, changed=True)
 
 
-def window_from(entity: EntityCode, start_date: datetime) -> EntityWindow:
-    """The window of an export without a schedule that has a start date. A consumer adds it to what it holds."""
-    return EntityWindow(entity, Mode.INCREMENTAL, None, None, changed=True, start_date=start_date)
-
-
 def windows_of(
     job: Job,
     positions: Mapping[EntityCode, Position],
@@ -163,7 +158,11 @@ def windows_of(
 ) -> dict[EntityCode, EntityWindow]:
     """The windows of a job's entities; ``reasons`` has each of them."""
     if job.start_date is not None:
-        return {code: window_from(code, job.start_date) for code in reasons}
+        # A consumer adds what it gets of such an export to what it holds.
+        return {
+            code: EntityWindow(code, Mode.INCREMENTAL, None, None, changed=True, start_date=job.start_date)
+            for code in reasons
+        }
     return {
         code: window_of(code, positions.get(code), guards[code], contents.get(code), reason)
         for code, reason in reasons.items()

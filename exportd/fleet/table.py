@@ -15,12 +15,12 @@ from uuid import UUID
 from exportd.database import queries
 from exportd.database.connector import storable
 from exportd.database.unit_of_work import notify, statements, transaction, write_audit
+from exportd.jobs.operations import JobOperator
 from exportd.model.errors import PermanentError, Reason
 from exportd.model.schedule import Pause
 
 if TYPE_CHECKING:
     from exportd.database.connector import Connection, Pool
-    from exportd.database.queries import Row
 
 _SQL = queries.load("daemons")
 _DECLARATIONS_SQL = queries.load("declarations")
@@ -87,27 +87,6 @@ class DeclaredDifference:
     is_there: bool
 
 
-def daemon_from_row(row: "Row") -> DaemonRecord:
-    return DaemonRecord(
-        spool_id=row["spool_id"],
-        host=row["host"],
-        pid=row["pid"],
-        version=row["version"],
-        started_at=row["started_at"],
-        seen_at=row["seen_at"],
-        declared_at=row["declared_at"],
-        running=row["running"],
-        settings=json.loads(row["settings"]),
-        entities=json.loads(row["entities"]),
-    )
-
-
-def difference_from_row(row: "Row") -> DeclaredDifference:
-    return DeclaredDifference(
-        row["spool_id"], row["kind"], row["organization"], row["code"], row["is_here"], row["is_there"]
-    )
-
-
 class DaemonTable:
     """``exportd.daemon``: a daemon writes its own row, and evicts the stale ones."""
 
@@ -135,9 +114,7 @@ class DaemonTable:
 
     async def paused(self) -> Pause | None:
         """The pause of all daemons, if there is one."""
-        async with statements(self._pool, "looking whether the daemons are paused") as connection:
-            row = await connection.fetchrow(_SQL["paused"])
-        return None if row is None else Pause(row["paused_at"], row["paused_by"])
+        return await JobOperator(self._pool).paused()
 
     async def beat(self, spool_id: UUID) -> bool:
         """Record a heartbeat, and evict stale daemons. False when this daemon itself was evicted: register again."""
@@ -146,16 +123,13 @@ class DaemonTable:
             await _forget_gone(connection, spool_id)
         return known
 
-    async def stop(self, spool_id: UUID) -> None:
-        """Record that the daemon does not run any more. What it declares stays in effect for a while."""
-        async with transaction(self._pool, "leaving the other daemons") as connection:
-            await connection.execute(_SQL["stop"], spool_id)
-            await notify(connection, "daemons_changed")
+    async def leave(self, spool_id: UUID, *, for_good: bool) -> None:
+        """Record that the daemon does not run any more. What it declares stays in effect for a while.
 
-    async def withdraw(self, spool_id: UUID) -> None:
-        """Remove the daemon's own row, for its spool will not come back. The others remove what only it declared."""
+        ``for_good``: remove its row, for its spool will not come back. The others remove what only it declared.
+        """
         async with transaction(self._pool, "leaving the other daemons") as connection:
-            await connection.execute(_SQL["forget"], spool_id)
+            await connection.execute(_SQL["forget"] if for_good else _SQL["stop"], spool_id)
             await notify(connection, "daemons_changed")
 
     async def forget(self, spool_id: UUID, *, actor: str) -> str:
@@ -189,14 +163,15 @@ class DaemonTable:
     async def all(self) -> list[DaemonRecord]:
         """Every registered daemon, by host."""
         async with statements(self._pool, "reading the daemons") as connection:
-            return [daemon_from_row(row) for row in await connection.fetch(_SQL["all"], RUNNING_S)]
+            rows = await connection.fetch(_SQL["all"], RUNNING_S)
+        texts = ("settings", "entities")
+        return [DaemonRecord(**{**row, **{name: json.loads(row[name]) for name in texts}}) for row in rows]
 
     async def differences(self, spool_id: UUID) -> list[DeclaredDifference]:
         """The destinations and schedules that a daemon and the others declare differently."""
         async with statements(self._pool, "comparing the daemons") as connection:
-            return [
-                difference_from_row(row) for row in await connection.fetch(_DECLARATIONS_SQL["differences"], spool_id)
-            ]
+            rows = await connection.fetch(_DECLARATIONS_SQL["differences"], spool_id)
+        return [DeclaredDifference(**row) for row in rows]
 
 
 async def _forget_gone(connection: "Connection", spool_id: UUID) -> None:

@@ -13,9 +13,9 @@ import stamina
 import structlog
 
 from exportd.jobs.job_table import CANCELLED_SENTENCE, JobTable
-from exportd.jobs.lease_keeper import LeaseKeeper
-from exportd.jobs.retry import OCCUPIED_DELAY_S, Fail, Retry, decide, holds_bug, leading_error
+from exportd.jobs.leases import LeaseKeeper
 from exportd.jobs.stalls import Occupant, StalledEntities
+from exportd.jobs.states import OCCUPIED_DELAY_S, Fail, Retry, decide, holds_bug, leading_error
 from exportd.model.clock import Clock
 from exportd.model.entity import EntityCode
 from exportd.model.errors import ExportdError, InvariantError, Reason, TransientError
@@ -157,7 +157,7 @@ class AttemptRunner:
                 else:
                     _logger.info("job ended", state=self._ended_as.value)
                 # They refer to this object, and it to them: such a circle waits for a full garbage collection.
-                self._progress.on_stall = self._progress.on_seal = _nothing
+                self._progress.on_stall = self._progress.on_seal = lambda: None
 
     def _stop(self, reason: _Stop) -> None:
         self._stopped_by = self._stopped_by or reason
@@ -264,10 +264,6 @@ class AttemptRunner:
 
 def _entities(stalls: Iterable[Stall]) -> set[EntityCode]:
     return {entity for stall in stalls for entity in stall.entities}
-
-
-def _nothing() -> None:
-    """Hear of progress, and do nothing."""
 
 
 def _worth_repeating(error: Exception) -> bool:

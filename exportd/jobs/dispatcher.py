@@ -191,20 +191,18 @@ class Dispatcher:
     async def _claim_beside(self, now: float, *, only_short: bool) -> Lease | None:
         """The next job that may run beside those that run."""
         for left_out in self._slots().left_out(self._occupants(), self._stalled, now):
-            if (lease := await self._claim(left_out, only_short=only_short)) is not None:
+            with anyio.fail_after(CLAIM_TIMEOUT_S, shield=True):
+                lease = await self._table.claim(
+                    holder=self._holder,
+                    lease_s=self._lease_s,
+                    spool_id=self._spool_id,
+                    attempt_limit=self._settings().limits.job_attempts,
+                    left_out=left_out,
+                    only_short=only_short,
+                )
+            if lease is not None:
                 return lease
         return None
-
-    async def _claim(self, left_out: Collection[EntityCode], *, only_short: bool) -> Lease | None:
-        with anyio.fail_after(CLAIM_TIMEOUT_S, shield=True):
-            return await self._table.claim(
-                holder=self._holder,
-                lease_s=self._lease_s,
-                spool_id=self._spool_id,
-                attempt_limit=self._settings().limits.job_attempts,
-                left_out=left_out,
-                only_short=only_short,
-            )
 
     async def _with_others(self, first: Lease) -> tuple[Lease, ...]:
         """A job with those that can be read together with it, if it is the first attempt at one of a schedule."""

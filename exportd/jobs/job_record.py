@@ -209,17 +209,6 @@ def delivery_from_row(row: "Row") -> DeliveryRecord:
     return DeliveryRecord(DestinationCode(row["destination"]), row["manifest_sha256"], row["published_at"])
 
 
-def attempt_from_row(row: "Row") -> AttemptRecord:
-    return AttemptRecord(
-        number=row["number"],
-        holder=row["holder"],
-        started_at=row["started_at"],
-        ended_at=row["ended_at"],
-        reason=row["reason"],
-        message=row["message"],
-    )
-
-
 def record_from_row(row: "Row", *, parts: tuple[Part, ...], deliveries: tuple[DeliveryRecord, ...]) -> JobRecord:
     return JobRecord(
         job=job_from_row(row),
@@ -271,19 +260,13 @@ def progress_to_json(progress: JobProgress) -> dict[str, Any]:
     """A copy of the figures as they are now; later changes of ``progress`` do not show in it."""
     document: dict[str, Any] = {
         "entities": {
-            code: {name: getattr(figures, name) for name in _FIGURES} for code, figures in progress.entities.items()
+            code: dict(zip(_FIGURES, _figures_of(figures), strict=True)) for code, figures in progress.entities.items()
         },
         "published_files": progress.published_files,
     }
     if progress.stalls:  # the claim asks whether the key is there
         document["stalls"] = [
-            {
-                "entities": list(stall.entities),
-                "reason": stall.reason,
-                "sentence": stall.sentence,
-                "since": stall.since.isoformat(),
-            }
-            for stall in progress.stalls
+            {**dataclasses.asdict(stall), "since": stall.since.isoformat()} for stall in progress.stalls
         ]
     return document
 

@@ -19,10 +19,10 @@ from exportd.database.call_batcher import CallBatcher
 from exportd.database.connector import storable
 from exportd.database.unit_of_work import statements, transaction
 from exportd.jobs.job_record import (
+    AttemptRecord,
     DeclaredNames,
     DeliveryRecord,
     JobRecord,
-    attempt_from_row,
     delivery_from_row,
     job_from_row,
     part_from_row,
@@ -30,14 +30,7 @@ from exportd.jobs.job_record import (
     progress_to_json,
     record_from_row,
 )
-from exportd.jobs.lease_writer import (
-    Delivered,
-    Heartbeat,
-    LeaseWriter,
-    Seal,
-    Success,
-    lease_lost,
-)
+from exportd.jobs.leases import Delivered, Heartbeat, LeaseWriter, Seal, Success, lease_lost
 from exportd.jobs.shared_document_reader import SharedDocumentReader
 from exportd.model.clock import boot_time
 from exportd.model.entity import EntityCode, OrganizationId
@@ -244,20 +237,7 @@ class JobTable:
         async with statements(self._pool, "reading a job") as connection:
             records = await _records(connection, await connection.fetch(_SQL["get"], job_id))
             attempts = await connection.fetch(_SQL["attempts"], job_id)
-        return replace(records[0], attempts=tuple(map(attempt_from_row, attempts))) if records else None
-
-    async def list(
-        self,
-        *,
-        organization: OrganizationId | None = None,
-        schedule_code: str | None = None,
-        state: JobState | None = None,
-        limit: int = 100,
-    ) -> tuple[JobRecord, ...]:
-        """The newest jobs first, at most ``limit``."""
-        async with statements(self._pool, "listing the jobs") as connection:
-            rows = await connection.fetch(_SQL["newest"], organization, schedule_code, state, limit)
-            return await _records(connection, rows)
+        return replace(records[0], attempts=tuple(AttemptRecord(**row) for row in attempts)) if records else None
 
     async def progress(self, job_id: JobId) -> JobProgress:
         """The progress in the job's row; empty for an unknown job."""
@@ -293,11 +273,6 @@ class JobTable:
             )
             for schedule in schedules
         ]
-
-    async def positions(self, schedule_id: ScheduleId) -> dict[EntityCode, Position]:
-        """How far a schedule has come, for each entity that it exported before."""
-        async with statements(self._pool, "reading a schedule's positions") as connection:
-            return (await self._documents.positions(connection, [schedule_id]))[schedule_id]
 
     async def deliveries(self, job_id: JobId) -> tuple[DeliveryRecord, ...]:
         """The destinations that have everything of a job."""

@@ -1,15 +1,17 @@
 """A job as listeners follow it, and what has happened between two looks at it. Pure."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+from pydantic.alias_generators import to_camel
 
 from exportd.jobs.job_record import message_for_organization, progress_for_organization, progress_from_row
 from exportd.jobs.states import FINISHED
 from exportd.model.job import JobId, JobPhase, JobProgress, JobState
 
 if TYPE_CHECKING:
-    from exportd.database.queries import Row
+    import asyncpg
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +51,9 @@ class JobEvent:
     data: Mapping[str, Any]
 
 
-def live_job_from_row(row: "Row") -> LiveJob:
-    return LiveJob(
-        id=JobId(row["id"]),
-        organization=row["organization"],
-        schedule_code=row["schedule_code"],
-        state=JobState(row["state"]),
-        phase=JobPhase(row["phase"]),
-        attempt=row["attempt"],
-        holder=row["lease_holder"],
-        progress=progress_from_row(row),
-        reason=row["reason"],
-        message=row["message"],
-    )
+def live_job_from_row(row: "asyncpg.Record") -> LiveJob:
+    enums = {"state": JobState(row["state"]), "phase": JobPhase(row["phase"])}
+    return LiveJob(**{**row, **enums, "progress": progress_from_row(row)})
 
 
 def events_between(before: LiveJob | None, now: LiveJob) -> Iterator[JobEvent]:
@@ -83,15 +75,7 @@ def _stage(job: LiveJob) -> tuple[object, ...]:
 def _figures(progress: JobProgress) -> dict[str, Any]:
     return {
         "entities": {
-            entity: {
-                "rows": figures.rows,
-                "deletedRows": figures.deleted_rows,
-                "contentBytes": figures.content_bytes,
-                "sizeBytes": figures.size_bytes,
-                "files": figures.files,
-                "oversizedParts": figures.oversized_parts,
-                "done": figures.done,
-            }
+            entity: {to_camel(name): figure for name, figure in asdict(figures).items()}
             for entity, figures in progress.entities.items()
         },
         "publishedFiles": progress.published_files,

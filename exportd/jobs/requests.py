@@ -20,8 +20,9 @@ from exportd.model.schedule import ExportFormat
 from exportd.settings.schema import DEFAULT_QUOTAS, QuotaSettings
 
 if TYPE_CHECKING:
+    import asyncpg
+
     from exportd.database.connector import Pool
-    from exportd.database.queries import Row
 
 _SQL = queries.load("owned_jobs")
 
@@ -63,11 +64,6 @@ class JobSearch(JobFilter):
     schedule_code: str | None = None
     entity: str | None = None
     destination: str | None = None
-
-    @property
-    def looks_inside(self) -> bool:
-        """Whether there are filters that no index helps with."""
-        return any(value is not None for value in (self.schedule_code, self.entity, self.destination))
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,17 +134,7 @@ class OwnedJobTable:
                 *(after or (None, None)),
                 limit,
             )
-        return [
-            JobSummary(
-                JobId(row["id"]),
-                row["schedule_id"],
-                JobState(row["state"]),
-                row["created_at"],
-                row["started_at"],
-                row["start_date"],
-            )
-            for row in rows
-        ]
+        return [JobSummary(**{**row, "state": JobState(row["state"])}) for row in rows]
 
     async def search(
         self,
@@ -178,7 +164,7 @@ class OwnedJobTable:
             await connection.execute(_SQL["plan_for_these_values"])
             rows = await connection.fetch(_SQL["search"], *by_index, max_examined, *inside, limit, wanted.ids)
             stopped = None
-            if wanted.looks_inside and len(rows) < limit:
+            if any(value is not None for value in inside) and len(rows) < limit:
                 stopped = await connection.fetchrow(_SQL["last_examined"], *by_index, max_examined - 1, wanted.ids)
         return [_found_from_row(row) for row in rows], None if stopped is None else (
             stopped["created_at"],
@@ -231,32 +217,11 @@ class OwnedJobTable:
         return JobId(job_id)
 
 
-def _found_from_row(row: "Row") -> FoundJob:
-    return FoundJob(
-        id=JobId(row["id"]),
-        organization=OrganizationId(row["organization"]),
-        schedule_id=row["schedule_id"],
-        schedule_code=row["schedule_code"],
-        due_at=row["due_at"],
-        file_format=ExportFormat(row["format"]),
-        destinations=tuple(row["destinations"]),
-        start_date=row["start_date"],
-        state=JobState(row["state"]),
-        phase=JobPhase(row["phase"]),
-        attempt=row["attempt"],
-        holder=row["lease_holder"],
-        created_at=row["created_at"],
-        started_at=row["started_at"],
-        finished_at=row["finished_at"],
-        reason=row["reason"],
-        message=row["message"],
-        entities=row["entities"],
-        done=row["done"],
-        full_entities=row["full_entities"],
-        full_reasons=tuple(row["full_reasons"]),
-        rows=row["rows"],
-        deleted_rows=row["deleted_rows"],
-        files=row["files"],
-        size_bytes=row["size_bytes"],
-        delivered_to=tuple(row["delivered_to"]),
-    )
+def _found_from_row(row: "asyncpg.Record") -> FoundJob:
+    enums = {
+        "file_format": ExportFormat(row["file_format"]),
+        "state": JobState(row["state"]),
+        "phase": JobPhase(row["phase"]),
+    }
+    lists = {name: tuple(row[name]) for name in ("destinations", "full_reasons", "delivered_to")}
+    return FoundJob(**{**row, **enums, **lists})

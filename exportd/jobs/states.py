@@ -1,4 +1,4 @@
-"""The states of a job and what moves it from one to another. Pure.
+"""The states of a job, what moves it from one to another, and what becomes of one whose attempt raised an error. Pure.
 
 Within RUNNING a job has a phase, which only says how much need not be done again:
 
@@ -8,12 +8,26 @@ Within RUNNING a job has a phase, which only says how much need not be done agai
 
 A job that is put back keeps its phase, except when its parts are in a spool that is gone: then a holder with another
 spool takes it back to EXTRACTING.
+
+What the error of an attempt leads to:
+
+    AloneError               another attempt at once: this one does not count
+    OccupiedError            another attempt a little later, as often as it takes: this one does not count
+    TransientError           another attempt, later and later, until the limit of attempts is reached;
+                             not before the time that the error names
+    PermanentError           FAILED, with the error's reason and sentence
+    SettingsError            the same: a person must change something first
+    anything else            FAILED with reason BUG
+
+Task groups raise several errors at once, nested: ``leading_error`` finds the one that decides.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
+from exportd.model.errors import AloneError, ExportdError, OccupiedError, Reason, TransientError
 from exportd.model.job import JobState
 
 
@@ -56,8 +70,31 @@ TRANSITIONS: Mapping[tuple[JobState, Transition], JobState] = MappingProxyType(
 FINISHED = frozenset({JobState.SUCCEEDED, JobState.FAILED})
 """The final states."""
 
-UNFINISHED = frozenset(JobState) - FINISHED
-"""A schedule has at most one job in these; further firings wait for it."""
+FIRST_DELAY_S = 10.0
+DELAY_FACTOR = 4.0
+MAX_DELAY_S = 900.0
+"""No longer than the shortest gap between two firings."""
+
+OCCUPIED_DELAY_S = 15.0
+"""Until a job that others left no room looks again; looking costs one claim."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Put the job back for ``after_s`` seconds."""
+
+    after_s: float
+    reason: Reason
+    message: str
+    counts_attempt: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """End the job."""
+
+    reason: Reason
+    message: str
 
 
 def after(state: JobState, transition: Transition) -> JobState | None:
@@ -71,3 +108,72 @@ def diagram() -> str:
     lines += [f"    {state} --> {target}: {transition}" for (state, transition), target in TRANSITIONS.items()]
     lines += [f"    {state} --> [*]" for state in JobState if state in FINISHED]
     return "\n".join(lines)
+
+
+def delay_s(attempt: int, random: float) -> float:
+    """Seconds to wait after the failure of ``attempt`` (from 1): growing fourfold, capped.
+
+    ``random`` in [0, 1) takes away up to half of it, so that jobs that failed together are not retried together.
+    """
+    exponent = min(attempt - 1, 16)  # far beyond the cap; keeps the power finite for any attempt
+    return min(FIRST_DELAY_S * DELAY_FACTOR**exponent, MAX_DELAY_S) * (1 - random / 2)
+
+
+def decide(error: BaseException, *, attempt: int, limit: int, random: float) -> Retry | Fail:
+    """What to do with a job whose attempt number ``attempt`` of at most ``limit`` ended with ``error``.
+
+    Messages are sentences for a person and never hold the text of an unknown error, which may quote a secret.
+    """
+    leading = leading_error(error)
+    if not isinstance(leading, ExportdError):
+        return Fail(
+            Reason.BUG,
+            f"A bug in exportd ended this job ({type(leading).__name__}). The daemon's log has the traceback"
+            " under the job's id; please report it.",
+        )
+    if not isinstance(leading, TransientError):
+        return Fail(leading.reason, leading.sentence)
+    if isinstance(leading, AloneError):
+        return Retry(0.0, leading.reason, leading.sentence, counts_attempt=False)
+    if isinstance(leading, OccupiedError):
+        after_s = max(OCCUPIED_DELAY_S * (1 - random / 2), min(leading.retry_after_s or 0.0, MAX_DELAY_S))
+        return Retry(after_s, leading.reason, leading.sentence, counts_attempt=False)
+    if attempt >= limit:
+        tries = "the only attempt" if limit == 1 else f"{attempt} attempts"
+        return Fail(leading.reason, f"{_closed(leading.sentence)} Gave up after {tries}.")
+    after_s = max(delay_s(attempt, random), min(leading.retry_after_s or 0.0, MAX_DELAY_S))
+    return Retry(after_s, leading.reason, leading.sentence)
+
+
+def leading_error(error: BaseException) -> BaseException:
+    """The error that decides, out of a group of them (or ``error`` itself when it is none).
+
+    A permanent error leads: with it, another attempt is useless. Then a transient one: what a bug raises beside a lost
+    connection is most likely its consequence, and if it is not, the next attempt shows it alone. Of equals, the first.
+    """
+    return min(leaves(error), key=_rank)
+
+
+def holds_bug(error: BaseException) -> bool:
+    """Whether any of it is neither transient nor permanent, so that a developer needs the traceback."""
+    return any(not isinstance(leaf, ExportdError) for leaf in leaves(error))
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """The single errors of a group, in order; an error that is no group is its own only leaf."""
+    if isinstance(error, BaseExceptionGroup):
+        for exception in error.exceptions:
+            yield from leaves(exception)
+    else:
+        yield error
+
+
+def _rank(error: BaseException) -> int:
+    if not isinstance(error, ExportdError):
+        return 2
+    return 1 if isinstance(error, TransientError) else 0
+
+
+def _closed(sentence: str) -> str:
+    """The sentence with a full stop, so that another can follow."""
+    return sentence if sentence.endswith((".", "!", "?")) else f"{sentence}."

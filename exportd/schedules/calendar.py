@@ -5,7 +5,7 @@ time in the database carries the whole rhythm: there is no other anchor, and an 
 last due time.
 
 It is not due twice within 15 minutes, and at least every 3 days. Nothing in the daemon relaxes these limits; a demo or
-a person that wants a run now asks for one with ``ScheduleTable.fire_now``.
+a person that wants a run now asks for one with ``ScheduleOperator.run``.
 """
 
 from collections.abc import Iterator
@@ -108,11 +108,6 @@ def _duration(duration: timedelta) -> str:
     hours, minutes = divmod(duration.seconds // 60, 60)
     counts = ((duration.days, "day"), (hours, "hour"), (minutes, "minute"))
     return " ".join(f"{count} {word}{'' if count == 1 else 's'}" for count, word in counts if count)
-
-
-def first_due(created_at: datetime) -> datetime:
-    """A new schedule runs at once, whatever its rule."""
-    return created_at
 
 
 def next_due(rule: Rule, *, last_due: datetime) -> datetime:

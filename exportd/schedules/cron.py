@@ -136,7 +136,10 @@ def _where(cron_field: CronField, text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class MatchingDays:
-    """Whether a day matches, whatever the time of the day. See ``CronExpression``."""
+    """Whether a day matches, whatever the time of the day. ``weekdays`` has Sunday as 0.
+
+    ``either_day``: a day matches by its number or by its weekday; else it must match by both.
+    """
 
     days: frozenset[int]
     months: frozenset[int]
@@ -153,17 +156,11 @@ class MatchingDays:
 
 @dataclass(frozen=True, slots=True)
 class CronExpression:
-    """A valid expression. ``minutes`` are those of a matching day, ascending; ``weekdays`` has Sunday as 0.
-
-    ``either_day``: a day matches by its number or by its weekday; else it must match by both.
-    """
+    """A valid expression. ``minutes`` are those of a matching day, ascending."""
 
     text: str
     minutes: tuple[int, ...]
-    days: frozenset[int]
-    months: frozenset[int]
-    weekdays: frozenset[int]
-    either_day: bool
+    matching_days: MatchingDays
 
     def next_after(self, instant: datetime) -> datetime:
         """The first firing that is later than ``instant``."""
@@ -179,24 +176,21 @@ class CronExpression:
         return _gap_extremes(self.minutes, self.matching_days)
 
     @property
-    def matching_days(self) -> MatchingDays:
-        return MatchingDays(self.days, self.months, self.weekdays, self.either_day)
-
-    @property
     def words(self) -> str:
         """As a person says it: ``every 15 minutes, on Monday to Friday``."""
-        numbers = f"on the {_joined([f'{day}.' for day in sorted(self.days)])} of the month"
-        weekdays = f"on {_weekday_words(self.weekdays)}"
-        if self.either_day:
+        matching = self.matching_days
+        numbers = f"on the {_joined([f'{day}.' for day in sorted(matching.days)])} of the month"
+        weekdays = f"on {_weekday_words(matching.weekdays)}"
+        if matching.either_day:
             days = f"{numbers}, and {weekdays}"
-        elif len(self.weekdays) < len(_WEEKDAYS):
+        elif len(matching.weekdays) < len(_WEEKDAYS):
             days = weekdays
         else:
-            days = "every day" if len(self.days) == max(_MAX_DAYS.values()) else numbers
-        months = _joined([_MONTHS[month - 1] for month in sorted(self.months)])
-        return ", ".join(
-            [_time_words(self.minutes), days, *([f"in {months}"] if len(self.months) < len(_MONTHS) else [])]
-        )
+            days = "every day" if len(matching.days) == max(_MAX_DAYS.values()) else numbers
+        words = [_time_words(self.minutes), days]
+        if len(matching.months) < len(_MONTHS):
+            words.append(f"in {_joined([_MONTHS[month - 1] for month in sorted(matching.months)])}")
+        return ", ".join(words)
 
 
 def parse(text: str) -> CronExpression:
@@ -216,17 +210,15 @@ def parse(text: str) -> CronExpression:
         )
     hours = sorted(_field_values(HOUR_FIELD, hour))
     minutes = sorted(_field_values(MINUTE_FIELD, minute))
-    expression = CronExpression(
-        text=text,
-        minutes=tuple(60 * whole_hour + past for whole_hour in hours for past in minutes),
+    matching = MatchingDays(
         days=_field_values(DAY_FIELD, day),
         months=_field_values(MONTH_FIELD, month),
         weekdays=frozenset(value % 7 for value in _field_values(WEEKDAY_FIELD, weekday)),
         either_day=either_day,
     )
-    if not either_day and min(expression.days) > max(_MAX_DAYS[number] for number in expression.months):
+    if not either_day and min(matching.days) > max(_MAX_DAYS[number] for number in matching.months):
         raise ValueError(f"{text!r} would never fire: no month {month!r} has a day {day!r}")
-    return expression
+    return CronExpression(text, tuple(60 * whole_hour + past for whole_hour in hours for past in minutes), matching)
 
 
 def _whole_minute(instant: datetime) -> datetime:

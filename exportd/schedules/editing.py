@@ -26,15 +26,37 @@ from exportd.database.unit_of_work import notify, statements, transaction, write
 from exportd.destinations.table import hold_destinations
 from exportd.model.declared import code_taken, missing, require_editable, require_version
 from exportd.model.entity import OrganizationId
-from exportd.model.schedule import Origin, ScheduleDeclaration
-from exportd.schedules.firing_table import LOCK, delete_schedules, edit_schedules, insert_schedules
-from exportd.schedules.schedule_record import OwnedSchedule, ScheduleEdit, owned_schedule_from_row
+from exportd.model.schedule import Origin, Schedule, ScheduleDeclaration
+from exportd.schedules.firing_table import (
+    LOCK,
+    ScheduleEdit,
+    delete_schedules,
+    edit_schedules,
+    insert_schedules,
+    schedule_from_row,
+)
 from exportd.settings.schema import DEFAULT_QUOTAS, QuotaSettings
 
 if TYPE_CHECKING:
     from exportd.database.connector import Connection, Pool
+    from exportd.database.queries import Row
 
 _SQL = queries.load("owned_schedules")
+
+
+@dataclass(frozen=True, slots=True)
+class OwnedSchedule:
+    """A schedule as its organization sees it.
+
+    ``destination_ids`` are those of its destinations that exist. ``created_by`` and ``modified_by`` are users as the
+    API names them, or ``configuration``.
+    """
+
+    schedule: Schedule
+    destination_ids: tuple[UUID, ...]
+    modified_at: datetime
+    created_by: str
+    modified_by: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +67,11 @@ class ScheduleSearch:
     destination: str | None = None
     entity: str | None = None
     is_paused: bool | None = None
+
+    @property
+    def arguments(self) -> tuple[object, ...]:
+        """As the statements take them."""
+        return self.text and self.text.lower(), self.destination, self.entity, self.is_paused
 
 
 ScheduleOrder = Literal[
@@ -79,18 +106,9 @@ class OwnedScheduleTable:
         created_at, schedule_id = after or (None, None)
         async with statements(self._pool, "reading the schedules") as connection:
             rows = await connection.fetch(
-                _SQL["page"],
-                organization,
-                ids,
-                created_at,
-                schedule_id,
-                limit,
-                wanted.text and wanted.text.lower(),
-                wanted.destination,
-                wanted.entity,
-                wanted.is_paused,
+                _SQL["page"], organization, ids, created_at, schedule_id, limit, *wanted.arguments
             )
-        return [owned_schedule_from_row(row) for row in rows]
+        return [_from_row(row) for row in rows]
 
     async def sorted_page(
         self,
@@ -106,10 +124,7 @@ class OwnedScheduleTable:
         twice.
         """
         async with statements(self._pool, "sorting the schedules") as connection:
-            rows = await connection.fetch(
-                *(_SQL["sorted"], organization, wanted.text and wanted.text.lower(), wanted.destination),
-                *(wanted.entity, wanted.is_paused, by, descending, start, limit),
-            )
+            rows = await connection.fetch(_SQL["sorted"], organization, *wanted.arguments, by, descending, start, limit)
         ids = [row["id"] for row in rows]
         found = {owned.schedule.id: owned for owned in await self.page(organization, ids=ids, limit=limit)}
         return [found[schedule_id] for schedule_id in ids if schedule_id in found]
@@ -180,11 +195,21 @@ class OwnedScheduleTable:
         return before
 
 
+def _from_row(row: "Row") -> OwnedSchedule:
+    return OwnedSchedule(
+        schedule_from_row(row),
+        tuple(row["destination_ids"]),
+        row["modified_at"],
+        row["created_by"],
+        row["modified_by"],
+    )
+
+
 async def _get(connection: "Connection", organization: OrganizationId | None, schedule_id: UUID) -> OwnedSchedule:
-    row = await connection.fetchrow(_SQL["page"], organization, [schedule_id], None, None, 1, *[None] * 4)
+    row = await connection.fetchrow(_SQL["page"], organization, [schedule_id], None, None, 1, *_ANY.arguments)
     if row is None:
         raise missing(SCHEDULE, schedule_id)
-    return owned_schedule_from_row(row)
+    return _from_row(row)
 
 
 async def _hold(connection: "Connection", organization: OrganizationId, schedule_id: UUID) -> OwnedSchedule:

@@ -19,25 +19,63 @@ import anyio.to_thread
 
 from exportd.database import queries
 from exportd.database.declaration_table import SCHEDULE, declare
-from exportd.database.unit_of_work import notify, slices, statements, transaction, write_audit
+from exportd.database.unit_of_work import notify, slices, statements, transaction
 from exportd.model.declared import columns_of
-from exportd.model.entity import OrganizationId
-from exportd.model.errors import PermanentError, Reason, TransientError
+from exportd.model.entity import EntityCode, OrganizationId
+from exportd.model.errors import Reason, TransientError
 from exportd.model.job import JobId
-from exportd.model.schedule import CONFIGURATION, Origin, Schedule, ScheduleDeclaration, ScheduleId
+from exportd.model.schedule import (
+    CONFIGURATION,
+    DestinationCode,
+    ExportFormat,
+    Origin,
+    Schedule,
+    ScheduleDeclaration,
+    ScheduleId,
+    rule_from,
+)
 from exportd.schedules import calendar
-from exportd.schedules.schedule_record import Firing, ScheduleEdit, schedule_from_row
 
 if TYPE_CHECKING:
-    import asyncpg
-
     from exportd.database.connector import Connection, Pool
-
+    from exportd.database.queries import Row
 
 _SQL = queries.load("schedules")
 
 LOCK = "exportd schedules"
 """Reconciling and editing hold it: two at once would both insert a new schedule, or take a free code."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleEdit:
+    """A schedule gets a new declaration.
+
+    ``keeping`` are the entities whose positions stay: those that it had before and has now.
+    """
+
+    schedule: Schedule
+    declaration: ScheduleDeclaration
+    next_due_at: datetime
+    keeping: tuple[EntityCode, ...]
+
+    @classmethod
+    def of(cls, schedule: Schedule, declaration: ScheduleDeclaration) -> "ScheduleEdit":
+        """What becomes of a schedule that gets a new declaration."""
+        return cls(
+            schedule,
+            declaration,
+            _next_due(schedule, declaration),
+            tuple(entity for entity in declaration.entities if entity in schedule.declaration.entities),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Firing:
+    """A schedule as it was read, the due time that its job gets, and when it is due next."""
+
+    schedule: Schedule
+    due_at: datetime
+    next_due_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +86,34 @@ class ReconcileResult:
     changed: tuple[Schedule, ...]
     deleted: tuple[Schedule, ...]
     unchanged: tuple[Schedule, ...]
+
+
+def _next_due(schedule: Schedule, declaration: ScheduleDeclaration) -> datetime:
+    """A new rule counts from the last due time, so that editing again and again cannot put off a run."""
+    # One that has not fired yet still awaits its immediate first run.
+    if declaration.rule == schedule.declaration.rule or schedule.last_due_at is None:
+        return schedule.next_due_at
+    return calendar.next_due(declaration.rule, last_due=schedule.last_due_at)
+
+
+def schedule_from_row(row: "Row") -> Schedule:
+    return Schedule(
+        id=ScheduleId(row["id"]),
+        declaration=ScheduleDeclaration(
+            organization=OrganizationId(row["organization"]),
+            code=row["code"],
+            name=row["name"],
+            entities=tuple(EntityCode(entity) for entity in row["entities"]),
+            file_format=ExportFormat(row["format"]),
+            destinations=tuple(DestinationCode(destination) for destination in row["destinations"]),
+            rule=rule_from(json.loads(row["rule"])),
+        ),
+        created_at=row["created_at"],
+        last_due_at=row["last_due_at"],
+        next_due_at=row["next_due_at"],
+        version=row["version"],
+        origin=Origin(row["origin"]),
+    )
 
 
 class ScheduleTable:
@@ -90,12 +156,6 @@ class ScheduleTable:
         async with statements(self._pool, "reading some schedules") as connection:
             return [schedule_from_row(row) for row in await connection.fetch(_SQL["some"], list(schedule_ids))]
 
-    async def get(self, organization: OrganizationId, code: str) -> Schedule | None:
-        """The schedule of that code, unless it does not exist or is deleted."""
-        async with statements(self._pool, "reading a schedule") as connection:
-            row = await connection.fetchrow(_SQL["get"], organization, code)
-        return None if row is None else schedule_from_row(row)
-
     async def fire(self, firings: Sequence[Firing], *, now: datetime) -> dict[ScheduleId, JobId]:
         """For each of different schedules, queue a job and let the schedule be due next, both or neither.
 
@@ -116,27 +176,6 @@ class ScheduleTable:
             queued = await connection.fetch(_SQL["queue_jobs"], ids, due_at, now)
             await connection.execute(_SQL["move_on"], ids, due_at, next_due_at)
         return {ScheduleId(row["schedule_id"]): JobId(row["id"]) for row in queued}
-
-    async def fire_now(self, organization: OrganizationId | None, code: str, *, actor: str = CONFIGURATION) -> JobId:
-        """Queue one more job of a schedule, due now; when it is due next stays as it is. The audit log says so.
-
-        The limits of a rule do not hold here: a person asks for it. Raises PermanentError NOT_FOUND when there
-        is no such schedule, or several and no ``organization`` is given; TransientError JOB_UNFINISHED while
-        the schedule has an unfinished job.
-        """
-        async with transaction(self._pool, "firing a schedule") as connection:
-            rows = await connection.fetch(_SQL["hold_named"], organization, code)
-            schedule_id = _only_id(rows, organization, code)
-            job_id = await fire_held(connection, schedule_id, code)
-            await write_audit(
-                connection,
-                "schedule run",
-                actor=actor,
-                organization=OrganizationId(rows[0]["organization"]),
-                object_id=schedule_id,
-                details={"code": code, "job": job_id},
-            )
-            return job_id
 
 
 async def fire_held(connection: "Connection", schedule_id: UUID, code: str) -> JobId:
@@ -160,19 +199,6 @@ def _columns(rows: Iterable[tuple[object, ...]]) -> tuple[list[object], ...]:
     return tuple(list(column) for column in zip(*rows, strict=True))
 
 
-def _only_id(rows: "list[asyncpg.Record]", organization: OrganizationId | None, code: str) -> UUID:
-    if len(rows) == 1:
-        schedule_id: UUID = rows[0]["id"]
-        return schedule_id
-    if rows:
-        organizations = ", ".join(sorted(row["organization"] for row in rows))
-        sentence = f"Several organizations have a schedule {code!r}: say which one ({organizations})."
-    else:
-        of = "" if organization is None else f" of the organization {organization!r}"
-        sentence = f"There is no schedule {code!r}{of}. Look at the list of schedules for its code."
-    raise PermanentError(sentence, reason=Reason.NOT_FOUND)
-
-
 async def _read(connection: "Connection", query: str, *arguments: object) -> list[Schedule]:
     """The schedules that a query of schedules.sql finds."""
     return [schedule_from_row(row) async for rows in slices(connection, query, *arguments) for row in rows]
@@ -188,7 +214,7 @@ async def insert_schedules(
 ) -> list[Schedule]:
     """New schedules, due at once; in no particular order."""
     documents = await anyio.to_thread.run_sync(_declared, declarations)
-    return await _read(connection, _SQL["insert"], documents, calendar.first_due(now), now, origin, actor)
+    return await _read(connection, _SQL["insert"], documents, now, origin, actor)
 
 
 async def edit_schedules(

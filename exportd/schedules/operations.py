@@ -28,10 +28,9 @@ from exportd.model.declared import missing
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.errors import FullReason, PermanentError, Reason
 from exportd.model.job import JobId, JobState
-from exportd.model.schedule import Pause, Schedule, ScheduleId
+from exportd.model.schedule import Pause, ScheduleId
 from exportd.model.start import BackfillRequest, Beginning, wider
 from exportd.schedules.firing_table import fire_held
-from exportd.schedules.schedule_record import schedule_from_row
 from exportd.settings.schema import DEFAULT_QUOTAS, QuotaSettings
 
 if TYPE_CHECKING:
@@ -108,12 +107,6 @@ class ScheduleOperator:
         self._pool = pool
         self._quotas = quotas
 
-    async def get(self, schedule_id: ScheduleId, *, organization: OrganizationId | None = None) -> Schedule:
-        """The schedule as it is now."""
-        async with statements(self._pool, "looking for a schedule") as connection:
-            row = await connection.fetchrow(_SQL["get"], schedule_id, organization)
-        return schedule_from_row(_present(row, schedule_id))
-
     async def run(
         self,
         schedule_id: ScheduleId,
@@ -136,12 +129,6 @@ class ScheduleOperator:
         async with self._held(schedule_id, "pausing a schedule", organization) as (connection, row):
             await connection.execute(_SQL["pause"], schedule_id, actor)
             await _note(connection, "schedule paused", actor, row)
-
-    async def pauses(self, schedule_id: ScheduleId | None = None) -> dict[ScheduleId, Pause]:
-        """The schedules that are paused; only that one, if it is, when one is named."""
-        async with statements(self._pool, "looking at pauses") as connection:
-            rows = await connection.fetch(_SQL["pauses"], schedule_id)
-        return {ScheduleId(row["id"]): Pause(row["paused_at"], row["paused_by"]) for row in rows}
 
     async def standing(self, schedule_ids: Collection[ScheduleId]) -> dict[ScheduleId, ScheduleStanding]:
         """How these schedules stand, by one statement."""
@@ -298,13 +285,13 @@ async def _plan_held(
     """What such a request would ask for, which nothing does yet. Raises the same."""
     _require_success(await connection.fetchrow(_SQL["hold_job"], job_id), schedule, job_id)
     rows = await connection.fetch(_JOBS_SQL["backfill_requests"], [schedule["id"]])
-    asked = [BackfillRequest.from_json(json.loads(row["document"])) for row in rows]
-    asked_by_entity = {request.entity: request for request in asked}
+    documents = [json.loads(row["document"]) for row in rows]
+    asked = {EntityCode(document["entity"]): BackfillRequest.from_json(document) for document in documents}
     requests = [
         BackfillRequest(EntityCode(row["entity"]), job_id, _begins(row))
         for row in await connection.fetch(_SQL["past_windows"], schedule["id"], job_id)
     ]
-    return tuple(wider(asked_by_entity.get(request.entity, request), request) for request in requests)
+    return tuple(wider(asked.get(request.entity, request), request) for request in requests)
 
 
 def _require_success(job: "asyncpg.Record | None", schedule: "asyncpg.Record", job_id: JobId) -> None:
@@ -321,20 +308,14 @@ def _require_success(job: "asyncpg.Record | None", schedule: "asyncpg.Record", j
             reason=Reason.NOT_FOUND,
         )
     if job["schedule_id"] is None:
-        raise PermanentError(
-            f"The job {job_id} is an export without a schedule: no run of {code!r} began there.",
-            reason=Reason.JOB_STATE_UNFIT,
-        )
-    if job["state"] == JobState.FAILED:
-        raise PermanentError(
-            f"The job {job_id} failed, so its changes are in the next one that succeeded: name that one.",
-            reason=Reason.JOB_STATE_UNFIT,
-        )
-    if job["state"] != JobState.SUCCEEDED:
-        raise PermanentError(
-            f"The job {job_id} has not ended yet ({job['state']}). Ask again when it has succeeded.",
-            reason=Reason.JOB_STATE_UNFIT,
-        )
+        unfit = f"is an export without a schedule: no run of {code!r} began there."
+    elif job["state"] == JobState.FAILED:
+        unfit = "failed, so its changes are in the next one that succeeded: name that one."
+    elif job["state"] != JobState.SUCCEEDED:
+        unfit = f"has not ended yet ({job['state']}). Ask again when it has succeeded."
+    else:
+        return
+    raise PermanentError(f"The job {job_id} {unfit}", reason=Reason.JOB_STATE_UNFIT)
 
 
 def _begins(row: "asyncpg.Record") -> Beginning | FullReason:

@@ -26,7 +26,7 @@ from exportd.model.errors import ExportdError, PermanentError
 from exportd.model.job import JobId
 from exportd.model.schedule import Schedule, ScheduleId
 from exportd.schedules import calendar
-from exportd.schedules.schedule_record import Firing
+from exportd.schedules.firing_table import Firing
 from exportd.schedules.wheel import Timer, TimerWheel
 
 _logger = structlog.stdlib.get_logger()

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from uuid import UUID
 
 from exportd.database.connector import Connector
-from exportd.schedules.firing_table import ScheduleTable
 from tests.fixtures.daemon import Site
+from tests.fixtures.runs import fire_now
 
 _LOOK = """SELECT pg_notify('exportd_events', '{"kind": "job_queued"}')"""
 
@@ -13,9 +13,8 @@ _LOOK = """SELECT pg_notify('exportd_events', '{"kind": "job_queued"}')"""
 async def fire_together(site: Site, codes: Iterable[str]) -> list[UUID]:
     """Queue a job of each schedule during a pause, which ends when all are there."""
     async with Connector(site.database.dsn, application_name="test").pool(1) as pool:
-        table = ScheduleTable(pool)
         await pool.execute("INSERT INTO exportd.pause (paused_by) VALUES ('test')")
-        jobs = [UUID(str(await table.fire_now(None, code))) for code in codes]
+        jobs = [UUID(str(await fire_now(pool, code))) for code in codes]
         await pool.execute("DELETE FROM exportd.pause")
         await pool.execute(_LOOK)
     return jobs

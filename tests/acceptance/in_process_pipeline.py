@@ -40,6 +40,7 @@ from exportd.stores.store import Store
 from tests.acceptance.call_interrupter import CallInterrupter, Interruption
 from tests.acceptance.destinations import AnyDestination, LocalDirectory
 from tests.acceptance.sample_application import CATALOG, ORGANIZATION
+from tests.fixtures.runs import fire_now
 from tests.fixtures.settings import live_settings
 
 _ONCE = RetryBudget(timeout_s=0.001, first_wait_s=0.0001, max_wait_s=0.0001, jitter_s=0)
@@ -84,7 +85,7 @@ class InProcessPipeline:
             yield replace(self, spool=spool)
 
     async def fire(self) -> JobId:
-        return await ScheduleTable(self.pool).fire_now(OrganizationId(ORGANIZATION), _SCHEDULE)
+        return await fire_now(self.pool, _SCHEDULE)
 
     async def attempt(self, interrupter: CallInterrupter, attempts: int = 10) -> AttemptRunner | None:
         """Claim the job, make its next attempt ready; None when there is none to claim."""

@@ -42,6 +42,7 @@ from exportd.stores.layout import Layout
 from exportd.stores.retrying import RetryBudget
 from tests.acceptance.destinations import LocalDirectory
 from tests.acceptance.sample_application import CATALOG
+from tests.fixtures.runs import fire_now
 from tests.fixtures.settings import live_settings
 
 LAKE = DestinationCode("lake")
@@ -88,8 +89,7 @@ class RewindablePipeline:
         return self.folder / "now" / organization
 
     async def fire(self, schedules: Collection[TenantSchedule]) -> dict[TenantSchedule, JobId]:
-        table = ScheduleTable(self._pool)
-        return {one: await table.fire_now(OrganizationId(one.organization), one.code) for one in schedules}
+        return {one: await fire_now(self._pool, one.code, one.organization) for one in schedules}
 
     async def ask_for_a_refresh(self, schedule: TenantSchedule, entity: str) -> None:
         await self._pool.execute(

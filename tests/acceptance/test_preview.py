@@ -8,8 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from exportd.extraction.estimate import EntityPreview, Figure
-from exportd.extraction.previewer import Preview, Previewer
+from exportd.extraction.previewer import EntityPreview, Figure, Preview, Previewer
 from exportd.jobs.job_table import JobTable
 from exportd.model.clock import SystemClock
 from exportd.model.entity import EntityCode

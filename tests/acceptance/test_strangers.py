@@ -25,7 +25,6 @@ from benchmarks.loop_delay import LoopDelay
 from exportd.capture.script import role_sql
 from exportd.database.connector import Connector
 from exportd.model.entity import EntityCode, TableName
-from exportd.schedules.firing_table import ScheduleTable
 from tests.acceptance.declarations import destination, schedule
 from tests.acceptance.delivered_files import DeliveredFiles
 from tests.acceptance.sample_application import CATALOG, ENTITIES, Application
@@ -33,6 +32,7 @@ from tests.acceptance.strangers import Target
 from tests.acceptance.test_tls import port_of
 from tests.fixtures.control_clients import bare
 from tests.fixtures.daemon import Daemon, Site, until
+from tests.fixtures.runs import fire_now
 
 DAY_S = float(os.environ.get("EXPORTD_TEST_STRANGERS_S", "15"))
 IS_LONG = DAY_S >= 60
@@ -141,8 +141,7 @@ class Tenants:
         begin, rounds = monotonic(), 0
         while monotonic() < begin + seconds:
             await self.pool.execute("UPDATE public.accounts SET balance = balance + 1 WHERE id > 1000000")
-            table = ScheduleTable(self.pool)
-            fired = [await table.fire_now(None, code_of(tenant)) for tenant in TENANTS]
+            fired = [await fire_now(self.pool, code_of(tenant)) for tenant in TENANTS]
             await until(lambda fired=fired: self._ended(fired), what="the end of a round")  # type: ignore[misc]
             self.jobs += fired
             rounds += 1

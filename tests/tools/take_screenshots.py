@@ -16,14 +16,14 @@ import anyio
 import anyio.to_thread
 from playwright.sync_api import Page, expect, sync_playwright
 
-from exportd.database.connector import Connector
+from exportd.database.connector import Connector, Pool
 from exportd.demo.changer import Changer
 from exportd.demo.generator import create_tables, fill, organization_ids
 from exportd.demo.stage import SCHEDULE, Stage, clear, running_daemon
-from exportd.jobs.job_table import JobTable
+from exportd.jobs.requests import JobSearch, OwnedJobTable
 from exportd.postgres.postgres_server import PostgresServer
-from exportd.schedules.firing_table import ScheduleTable
 from tests.fixtures.daemon import until
+from tests.fixtures.runs import fire_now
 
 PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
 PAGES = {"overview": "", "create-schedule": "schedules/new", "entity": "entities/CONTRACTS"}
@@ -152,34 +152,35 @@ async def take() -> None:
                 await create_tables(connection)
                 await fill(connection, rows=ROWS, organizations=len(_ORGANIZATIONS))
             async with running_daemon(stage), Connector(stage.dsn).pool(2) as pool:
-                await _play(stage, JobTable(pool), ScheduleTable(pool))
+                await _play(stage, pool)
 
 
-async def _play(stage: Stage, jobs: JobTable, schedules: ScheduleTable) -> None:
+async def _play(stage: Stage, pool: Pool) -> None:
     """The first runs; then one that fails, and one that succeeds."""
+    jobs = OwnedJobTable(pool)
 
     async def is_ready() -> bool:
         return "daemon ready" in await anyio.Path(stage.log).read_text("utf-8")
 
     async def all_ended() -> bool:
-        records = await jobs.list(limit=9)
-        return len(records) >= len(_ORGANIZATIONS) and all(record.finished for record in records)
+        found, _ = await jobs.search(None, JobSearch(), limit=9)
+        return len(found) >= len(_ORGANIZATIONS) and all(job.finished_at for job in found)
 
     await until(is_ready, what="the daemon")
     await until(all_ended, what="the end of the first runs")
     async with Connector(stage.dsn).connection("pictures") as connection:
         await Changer(connection, seed=1).burst(size=400)
     away = stage.exports.rename(stage.directory / "away")
-    failed = await schedules.fire_now(_ORGANIZATIONS[1], SCHEDULE)
+    failed = await fire_now(pool, SCHEDULE, _ORGANIZATIONS[1])
     await until(all_ended, what="the end of the job that fails")
     away.rename(stage.exports)
-    await schedules.fire_now(_ORGANIZATIONS[0], SCHEDULE)
+    await fire_now(pool, SCHEDULE, _ORGANIZATIONS[0])
     await until(all_ended, what="the end of the last job")
     async with Connector(stage.dsn).connection("pictures") as connection:
         settled = (await connection.fetchval(_SETTLE)).isoformat()
         pages = {**PAGES, "failed-job": f"jobs/{failed}"}
         await anyio.to_thread.run_sync(_photograph, stage, settled, pages)
-        first = (await jobs.list(limit=9))[2].job.id
+        first = (await jobs.search(None, JobSearch(), limit=9))[0][2].id
         await connection.execute(_RUN_AGAIN, first)
         await anyio.to_thread.run_sync(_photograph, stage, settled, {"running-job": f"jobs/{first}"})
 

@@ -189,7 +189,7 @@ async def preview_schedule(viewer: Viewing, schedules: Schedules, schedule_id: I
     409 for what would fail the run, such as a missing table. 429 for a second one of a program's organization.
     """
     wanted = ScheduleId(id_in_path(schedule_id, "schedule"))
-    schedule = await schedules.operator.get(wanted, organization=viewer.organization)
+    schedule = (await schedules.table.get(viewer.organization, wanted)).schedule
     return shown_preview(await schedules.previewer.preview(schedule, for_program=not viewer.sees_machine))
 
 
@@ -219,8 +219,8 @@ async def check_rule(
 async def show_pause_of_schedule(viewer: Viewing, schedules: Schedules, schedule_id: IdInPath) -> PauseAnswer:
     """Whether it is paused."""
     wanted = ScheduleId(id_in_path(schedule_id, "schedule"))
-    found = await schedules.operator.get(wanted, organization=viewer.organization)
-    return shown_pause((await schedules.operator.pauses(found.id)).get(found.id))
+    await schedules.table.get(viewer.organization, wanted)
+    return shown_pause((await schedules.operator.standing([wanted])).get(wanted, ScheduleStanding()).pause)
 
 
 @operators.post("/schedules/{id}/pause", responses=responses(401, 403, 404))
@@ -243,7 +243,7 @@ async def resume_schedule(actor: Acting, schedules: Schedules, schedule_id: IdIn
 async def show_positions(viewer: Viewing, schedules: Schedules, schedule_id: IdInPath) -> PositionList:
     """How far a schedule has come with each entity: which run it stands at, and when that read it."""
     wanted = ScheduleId(id_in_path(schedule_id, "schedule"))
-    await schedules.operator.get(wanted, organization=viewer.organization)
+    await schedules.table.get(viewer.organization, wanted)
     return PositionList(data=[ShownPosition.of(position) for position in await schedules.operator.positions(wanted)])
 
 

@@ -21,8 +21,7 @@ from exportd.api.schemas.fields import (
     Version,
     pause_status,
 )
-from exportd.extraction.estimate import Figure
-from exportd.extraction.previewer import Preview
+from exportd.extraction.previewer import Figure, Preview
 from exportd.jobs.job_record import message_for_organization
 from exportd.model.errors import FullReason
 from exportd.model.extraction import Mode
@@ -30,8 +29,8 @@ from exportd.model.foreign_text import MAX_CRON_LENGTH, MAX_DESTINATIONS, MAX_WO
 from exportd.model.schedule import API_RULE, ExportFormat, Rule, rule_document, rule_from
 from exportd.schedules.calendar import next_due, rule_gaps, rule_problems, rule_words, upcoming
 from exportd.schedules.cron import Gap
+from exportd.schedules.editing import OwnedSchedule
 from exportd.schedules.operations import NewestJob, ScheduleStanding
-from exportd.schedules.schedule_record import OwnedSchedule
 
 Format = Literal["CSV", "JSONL"]
 EntityCodes = Annotated[

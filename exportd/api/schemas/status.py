@@ -9,7 +9,7 @@ from exportd.api.schemas.entity import EntityStanding
 from exportd.api.schemas.fields import Answer, Moment, PauseStatus, pause_status
 from exportd.api.schemas.job import ShownStall, shown_stalls
 from exportd.api.status_reader import DestinationCondition, SharedStatus
-from exportd.fleet.disagreement import Disagreement, Subject
+from exportd.fleet.presence import Disagreement, Subject
 from exportd.fleet.table import DaemonRecord
 from exportd.model.entity import EntityCode
 from exportd.model.schedule import Pause

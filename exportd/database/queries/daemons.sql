@@ -26,10 +26,6 @@ SET seen_at = clock_timestamp()
 WHERE spool_id = $1
 RETURNING spool_id;
 
--- name: paused
--- Whether all daemons are paused: each keeps it in memory, for what is shown beside everything else.
-SELECT paused_at, paused_by FROM exportd.pause;
-
 -- name: stop
 -- $1 spool
 UPDATE exportd.daemon

@@ -47,7 +47,8 @@ FROM queued;
 -- name: watched
 -- What listeners follow of a job, one row a job: those that run, and some others.
 -- $1 jobs
-SELECT id, organization, schedule_code, state::text, phase::text, attempt, lease_holder, progress::text, reason, message
+SELECT id, organization, schedule_code, state::text, phase::text, attempt, lease_holder AS holder, progress::text, reason,
+       message
 FROM exportd.job
 WHERE state = 'RUNNING' OR id = ANY ($1::uuid[]);
 

@@ -863,19 +863,6 @@ WHERE job.id IS NULL
     OR job.state IN ('SUCCEEDED', 'FAILED')
         AND (job.spool_id IS DISTINCT FROM $2::uuid OR job.finished_at <= $3::timestamptz);
 
--- name: newest
--- $1 organization, $2 schedule code, $3 state (each null: any), $4 how many
-SELECT
-    id, organization, schedule_id, schedule_code, due_at, entities, format, destinations, start_date, state, phase,
-    attempt, not_before, lease_holder, lease_until, spool_id, created_at, started_at, sealed_at, finished_at, expired_at,
-    reason, message, progress::text, extraction::text
-FROM exportd.job
-WHERE ($1::text IS NULL OR organization = $1)
-    AND ($2::text IS NULL OR schedule_code = $2)
-    AND ($3::text IS NULL OR state = $3::text::exportd.job_state)
-ORDER BY created_at DESC, id
-LIMIT $4;
-
 -- name: active_ids
 SELECT id FROM exportd.job WHERE state IN ('PENDING', 'RUNNING');
 

@@ -26,9 +26,9 @@ SET LOCAL plan_cache_mode = force_custom_plan;
 -- $1 organization, $2 schedule, $3 state, $4 reason, $5 created at or after, $6 created before (each null: any),
 -- $7 created at (null: from the start), $8 id, $9 how many are looked at, $10 schedule code, $11 entity, $12 destination
 -- (each null: any), $13 how many, $14 jobs (null: any)
-SELECT page.id, page.organization, page.schedule_id, page.schedule_code, page.due_at, page.format, page.destinations,
-       page.start_date, page.state::text, page.phase::text, page.attempt, page.lease_holder, page.created_at, page.started_at,
-       page.finished_at, page.reason, page.message, cardinality(page.entities) AS entities,
+SELECT page.id, page.organization, page.schedule_id, page.schedule_code, page.due_at, page.format AS file_format,
+       page.destinations, page.start_date, page.state::text, page.phase::text, page.attempt, page.lease_holder AS holder,
+       page.created_at, page.started_at, page.finished_at, page.reason, page.message, cardinality(page.entities) AS entities,
        figures.done, figures.rows, figures.deleted_rows, figures.files, figures.size_bytes,
        CASE WHEN page.extraction IS NOT NULL THEN extracted.full_entities END AS full_entities,
        extracted.full_reasons,

@@ -9,24 +9,11 @@ FROM exportd.schedule
 WHERE id = $1 AND deleted_at IS NULL AND ($2::text IS NULL OR organization = $2)
 FOR NO KEY UPDATE;
 
--- name: get
--- $1 schedule, $2 organization (null: any)
-SELECT id, organization, code, name, entities, format, destinations, rule::text, version,
-       created_at, last_due_at, next_due_at, origin::text
-FROM exportd.schedule
-WHERE id = $1 AND deleted_at IS NULL AND ($2::text IS NULL OR organization = $2);
-
 -- name: pause
 -- $1 schedule, $2 actor
 UPDATE exportd.schedule
 SET paused_at = clock_timestamp(), paused_by = $2
 WHERE id = $1 AND paused_at IS NULL;
-
--- name: pauses
--- $1 schedule, or NULL for all that are paused
-SELECT id, paused_at, paused_by
-FROM exportd.schedule
-WHERE deleted_at IS NULL AND paused_at IS NOT NULL AND ($1::uuid IS NULL OR id = $1);
 
 -- name: standing
 -- Pauses, newest jobs with the sums of their figures, and when the entity that is furthest behind was last read: null

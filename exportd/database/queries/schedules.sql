@@ -26,19 +26,12 @@ WHERE deleted_at IS NULL
 ORDER BY id
 FOR NO KEY UPDATE;
 
--- name: get
--- $1 organization, $2 code
-SELECT id, organization, code, name, entities, format, destinations, rule::text, version,
-       created_at, last_due_at, next_due_at, origin::text
-FROM exportd.schedule
-WHERE organization = $1 AND code = $2 AND deleted_at IS NULL;
-
 -- name: insert
--- $1 declarations: a JSON array, by column; $2 first due time, $3 now, $4 origin, $5 actor
+-- Due at once, whatever the rules. $1 declarations: a JSON array, by column; $2 now, $3 origin, $4 actor
 INSERT INTO exportd.schedule
     (organization, code, name, entities, format, destinations, rule, next_due_at, created_at, modified_at, origin,
      created_by, modified_by)
-SELECT organization, code, name, entities, format, destinations, rule, $2, $3, $3, $4::text::exportd.origin, $5, $5
+SELECT organization, code, name, entities, format, destinations, rule, $2, $2, $2, $3::text::exportd.origin, $4, $4
 FROM jsonb_to_recordset($1::text::jsonb)
     AS declared (organization text, code text, name text, entities text[], format text, destinations text[], rule jsonb)
 RETURNING id, organization, code, name, entities, format, destinations, rule::text, version,
@@ -96,15 +89,6 @@ JOIN unnest($1::uuid[], $2::integer[], $3::timestamptz[]) AS known (id, version,
 WHERE schedule.deleted_at IS NULL AND schedule.paused_at IS NULL
 ORDER BY schedule.id
 FOR NO KEY UPDATE OF schedule;
-
--- name: hold_named
--- Lock the schedules of a code for firing.
--- $1 organization (null: any), $2 code
-SELECT id, organization
-FROM exportd.schedule
-WHERE code = $2 AND ($1::text IS NULL OR organization = $1) AND deleted_at IS NULL
-ORDER BY id
-FOR NO KEY UPDATE;
 
 -- name: queue_jobs
 -- Jobs with what their schedules say now; none for one that has an unfinished job, or a job of the same due time.

@@ -13,6 +13,7 @@ from exportd.api.identity.access import Access
 from exportd.api.identity.client_table import Role
 from exportd.api.transport.unix_socket import Peer
 from exportd.model.entity import OrganizationId
+from tests.fixtures.runs import fire_now
 from tests.integration.api.request_bodies import bucket, schedule
 from tests.integration.api.standalone_api import ACME, ApiServer, path
 
@@ -142,7 +143,7 @@ async def test_what_belongs_to_another_organization_looks_as_if_it_did_not_exist
     """Every operation, with a foreign id and with one that does not exist: the same answers but for the id."""
     lake = (await api.http.post(path("other", "destinations"), json=bucket())).json()["id"]
     nightly = (await api.http.post(path("other", "schedules"), json=schedule())).json()["id"]
-    job = str(await api.schedules.fire_now(None, "nightly"))
+    job = str(await fire_now(api.pool, "nightly"))
     foreign = {"destinations": lake, "schedules": nightly, "jobs": job}
     headers = await api.bearer()
 

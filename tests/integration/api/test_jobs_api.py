@@ -20,6 +20,7 @@ from exportd.spool.part_files import ARCHIVE_NAME, SmallPartsWriter
 from exportd.spool.spool import Spool
 from exportd.stores.file_reader import FILE_BLOCK_BYTES
 from tests.fixtures.executors import RecordingExecutor
+from tests.fixtures.runs import fire_now
 from tests.fixtures.settings import live_settings
 from tests.integration.api.request_bodies import bucket, schedule
 from tests.integration.api.standalone_api import ACME, SPOOL, ApiServer, path
@@ -183,7 +184,7 @@ async def test_jobs_come_newest_first_in_pages_and_by_filters(api: ApiServer) ->
 async def test_jobs_of_a_schedule_are_found_by_it(api: ApiServer) -> None:
     made = (await api.http.post(path(ACME, "schedules"), json=schedule())).json()
     await _jobs(api, 2)
-    job_id = await api.schedules.fire_now(None, "nightly")
+    job_id = await fire_now(api.pool, "nightly")
     found = (await api.http.get(path(ACME, "jobs"), params={"scheduleId": made["id"]})).json()["data"]
     assert [listed["id"] for listed in found] == [str(job_id)]
     assert found[0]["scheduleId"] == made["id"]

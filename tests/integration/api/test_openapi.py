@@ -24,6 +24,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from tests.fixtures.control_clients import bare
+from tests.fixtures.runs import fire_now
 from tests.integration.api.request_bodies import bucket, schedule
 from tests.integration.api.standalone_api import ACME, ApiServer, path
 
@@ -66,7 +67,7 @@ async def test_the_daemons_own_verbs_are_as_described_too(api: ApiServer, mode: 
     ids = [
         (await api.http.post(path(ACME, "destinations"), json=bucket())).json()["id"],
         (await api.http.post(path(ACME, "schedules"), json=schedule())).json()["id"],
-        str(await api.schedules.fire_now(None, "nightly")),
+        str(await fire_now(api.pool, "nightly")),
     ]
     await asyncio.to_thread(_attack_socket, document, api.socket, ids, mode)
     assert (await api.http.get("/v1/status")).status_code == 200

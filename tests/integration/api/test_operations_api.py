@@ -20,7 +20,7 @@ from exportd.jobs.job_table import JobTable
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.errors import Reason
 from exportd.model.job import JobProgress, Lease
-from exportd.schedules.schedule_record import Firing
+from exportd.schedules.firing_table import Firing
 from exportd.settings.schema import DEFAULT_QUOTAS, QuotaSettings
 from tests.fixtures.requests_of_people import refresh_requests
 from tests.integration.api.request_bodies import bucket, schedule

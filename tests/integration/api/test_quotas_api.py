@@ -14,6 +14,7 @@ from exportd.model.errors import ExportdError, PermanentError, Reason
 from exportd.model.schedule import ExportFormat
 from exportd.settings.schema import QuotaSettings
 from tests.fixtures.daemon import until
+from tests.fixtures.runs import fire_now
 from tests.integration.api.request_bodies import bucket, schedule
 from tests.integration.api.standalone_api import ACME, ENTITIES, ApiServer, path
 
@@ -84,7 +85,7 @@ async def test_schedules_are_not_made_while_too_many_jobs_wait(api: ApiServer) -
         made = await api.http.post(path(ACME, "schedules"), json=schedule(f"s{number}"))
         statuses.append(made.status_code)
         if made.status_code == 200:
-            await api.schedules.fire_now(OrganizationId(ACME), f"s{number}")  # as the ticker does
+            await fire_now(api.pool, f"s{number}", ACME)  # as the ticker does
             await api.http.delete(path(ACME, "schedules", made.json()["id"]))
     assert statuses == [200, 200, 200, 429, 429]
 

@@ -19,8 +19,8 @@ from exportd.capture.installer import CaptureInstaller, EntityCapture, capture_i
 from exportd.database.connector import Connection, Connector
 from exportd.database.quoting import identifier, table
 from exportd.extraction.copier import Copier, CopyTask
-from exportd.extraction.open_snapshot import OpenSnapshot
 from exportd.extraction.snapshot_opener import SnapshotOpener
+from exportd.extraction.snapshot_reader import OpenSnapshot, Reader
 from exportd.model.change_log import key_columns, log_name, log_table
 from exportd.model.entity import CaptureLevel, Entity, EntityCode, Field, OrganizationId, TableName
 from exportd.model.errors import FullReason
@@ -113,7 +113,7 @@ class CapturedTable:
         known = self._positions.get(organization)
         positions = {code: known} if known else {}
         reasons = {code: forced} if forced else {}
-        async with self.source.opener.open(job, [self.entity], positions, forced=reasons) as snapshot:
+        async with self.source.opener.open(Reader(job, [self.entity], positions, reasons)) as snapshot:
             if while_open is not None:
                 await while_open(snapshot)
             await self.source.copier.copy(snapshot, file_format, lambda _: sink, done)

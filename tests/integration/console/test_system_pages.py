@@ -10,7 +10,7 @@ import pytest
 
 from exportd.api.identity.access import Access, Identity
 from exportd.api.identity.client_table import Role
-from exportd.fleet.disagreement import Disagreement, Subject
+from exportd.fleet.presence import Disagreement, Subject
 from exportd.fleet.table import DaemonIdentity
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import SettingsError
@@ -267,7 +267,7 @@ async def test_a_daemon_that_is_gone_is_forgotten(api: ApiServer, browser: Conso
     table = api.using.host.daemons
     for host, spool_id in ids.items():
         await table.register(DaemonIdentity(spool_id, host, 1, "/etc/exportd.toml", "1"))
-    await table.stop(ids["gone"])
+    await table.leave(ids["gone"], for_good=False)
     daemons = await table.all()
     status = replace(local_status(), daemons=daemons)
     object.__setattr__(api.using.status, "local", lambda: status)

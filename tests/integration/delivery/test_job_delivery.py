@@ -20,7 +20,7 @@ from exportd.delivery.tables import PublicationTable, UploadTable
 from exportd.destinations.open_destinations import Destination, Destinations
 from exportd.jobs.job_record import DeliveryRecord, JobRecord
 from exportd.jobs.job_table import JobTable
-from exportd.jobs.retry import Retry, decide
+from exportd.jobs.states import Retry, decide
 from exportd.manifest.document import parse
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.errors import FullReason, OccupiedError, PermanentError, Reason, TransientError

@@ -6,7 +6,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from exportd.extraction.open_snapshot import OpenSnapshot
+from exportd.extraction.snapshot_reader import OpenSnapshot
 from exportd.model.entity import Entity, EntityCode, OrganizationId
 from exportd.model.errors import AloneError, Reason, TransientError
 from exportd.model.schedule import ExportFormat

@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from exportd.extraction.copier import Copier, CopyTask, ImagesUnreadableError
-from exportd.extraction.open_snapshot import OpenSnapshot
+from exportd.extraction.snapshot_reader import OpenSnapshot, Reader
 from exportd.model.entity import Field
 from exportd.model.errors import ExportdError, FullReason, PermanentError, Reason, TransientError
 from exportd.model.schedule import ExportFormat
@@ -31,7 +31,7 @@ async def chunks_of(things: CapturedTable, file_format: ExportFormat, copier: Co
 
     source = things.source
     job = a_job([things.entity.code], file_format=file_format)
-    async with source.opener.open(job, [things.entity], {}, forced={}) as snapshot:
+    async with source.opener.open(Reader(job, [things.entity])) as snapshot:
         await (copier or source.copier).copy(snapshot, file_format, lambda _: sink, done)
     assert sum(reported) == sum(len(rows_of(chunk, file_format)) for chunk in chunks)
     return chunks
@@ -101,7 +101,7 @@ async def test_streams_hold_every_row_once_while_the_table_grows(source: SourceD
         await writer.execute("UPDATE things SET note = 'moved' WHERE id % 3 = 0")
 
     job = a_job([things.entity.code], file_format=ExportFormat.CSV)
-    async with source.opener.open(job, [things.entity], {}, forced={}) as snapshot:
+    async with source.opener.open(Reader(job, [things.entity])) as snapshot:
         await writer.execute("INSERT INTO things SELECT 10000 + i, repeat('y', 500) FROM generate_series(1, 3000) AS i")
         await writer.execute("UPDATE things SET note = repeat('z', 600); DELETE FROM things WHERE id % 5 = 0")
         await copier.copy(snapshot, ExportFormat.CSV, lambda _: sink, done)
@@ -148,7 +148,7 @@ async def connections_used(things: CapturedTable, *, stream_threshold_bytes: int
 
     one_at_a_time = anyio.Lock()
     copier = Copier(source.connector, LimitSettings(streams=3, stream_threshold=stream_threshold_bytes))
-    async with source.opener.open(a_job([things.entity.code]), [things.entity], {}, forced={}) as snapshot:
+    async with source.opener.open(Reader(a_job([things.entity.code]), [things.entity])) as snapshot:
         await copier.copy(snapshot, ExportFormat.JSONL, lambda _: sink, done)
     return max(counts)
 
@@ -206,7 +206,7 @@ async def test_an_alter_that_waits_does_not_hang_the_read(source: SourceDatabase
     with anyio.fail_after(20):
         async with (
             anyio.create_task_group() as tasks,
-            source.opener.open(job, [things.entity], {}, forced={}) as snapshot,
+            source.opener.open(Reader(job, [things.entity])) as snapshot,
         ):
             tasks.start_soon(deployment.execute, "ALTER TABLE things ADD added int")
             await until_waiting(source, "ALTER TABLE things")

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from exportd.extraction.open_snapshot import OpenSnapshot
+from exportd.extraction.snapshot_reader import OpenSnapshot, Reader
 from exportd.model.entity import Field
 from exportd.model.errors import FullReason, PermanentError, Reason
 from exportd.model.extraction import Mode
@@ -157,7 +157,7 @@ async def test_an_entity_added_to_a_schedule_is_full_and_the_others_are_not(thin
     lines = await source.capture("lines", "id int PRIMARY KEY")
     entities = [things.entity, lines.entity]
     job = a_job([entity.code for entity in entities])
-    async with source.opener.open(job, entities, things.positions(), forced={}) as snapshot:
+    async with source.opener.open(Reader(job, entities, things.positions())) as snapshot:
         reasons = {code: window.full_reason for code, window in snapshot.windows.items()}
     assert reasons == {things.entity.code: None, lines.entity.code: FullReason.ENTITY_ADDED}
 

@@ -11,7 +11,7 @@ from exportd.capture.installer import read_installed
 from exportd.catalog.table_reader import read_fingerprint, read_shapes
 from exportd.database.connector import Connection, Connector
 from exportd.extraction.guards import CatalogMemory, Guards, KnownCatalog
-from exportd.extraction.open_snapshot import OpenSnapshot
+from exportd.extraction.snapshot_reader import OpenSnapshot, Reader
 from exportd.model.change_log import log_name
 from exportd.model.entity import Entity, EntityCode, TableName
 from exportd.model.errors import FullReason, PermanentError, Reason
@@ -282,7 +282,8 @@ class CountedCompletions:
         job = a_job([things.entity.code])
         opener = things.source.opener
         reasons = {EntityCode(code): reason for code, reason in forced.items()}
-        async with opener.open_captured(self, job, [things.entity], things.positions(), forced=reasons) as snapshot:
+        reader = Reader(job, [things.entity], things.positions(), reasons)
+        async with opener.open_captured(self, reader) as snapshot:
             return snapshot
 
     async def compares(self) -> bool:
@@ -319,7 +320,7 @@ async def test_a_known_catalog_gives_the_windows_and_guards_that_a_compared_one_
     await things.source.app.execute("INSERT INTO things (id, organization_id) VALUES (1, 'acme')")
     known = await completions.reads()
     job = a_job([things.entity.code])
-    async with things.source.opener.open(job, [things.entity], things.positions(), forced={}) as compared:
+    async with things.source.opener.open(Reader(job, [things.entity], things.positions())) as compared:
         assert completions.calls == 1
         assert (known.guards, known.windows, known.keys) == (compared.guards, compared.windows, compared.keys)
 

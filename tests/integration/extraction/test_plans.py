@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from exportd.extraction.open_snapshot import OpenSnapshot
+from exportd.extraction.snapshot_reader import OpenSnapshot
 from exportd.model.entity import OrganizationId
 from tests.integration.capture.source_database import CapturedTable, SourceDatabase
 

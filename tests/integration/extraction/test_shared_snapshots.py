@@ -9,7 +9,7 @@ import pytest
 
 from exportd.extraction import shared_reader, snapshot_opener, snapshot_reader, snapshot_sharer
 from exportd.extraction.copier import Copier, ImagesUnreadableError
-from exportd.extraction.open_snapshot import FetchedRows, OpenSnapshot
+from exportd.extraction.snapshot_reader import FetchedRows, OpenSnapshot
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.errors import AloneError, FullReason, Reason, TransientError
 from exportd.model.schedule import ExportFormat

@@ -9,8 +9,8 @@ import pytest
 
 from exportd.catalog.document import Catalog
 from exportd.extraction.copier import Copier, CopyTask
-from exportd.extraction.estimate import Figure
-from exportd.extraction.previewer import Previewer
+from exportd.extraction.previewer import Figure, Previewer
+from exportd.extraction.snapshot_reader import Reader
 from exportd.jobs.job_table import JobTable
 from exportd.model.clock import SystemClock
 from exportd.model.errors import FullReason, PermanentError, Reason
@@ -50,7 +50,7 @@ async def read(things: CapturedTable, *, streams: int = 1) -> Reading:
 
     job = replace(a_job([code], file_format=ExportFormat.CSV), start_date=START)
     copier = Copier(source.connector, LimitSettings(streams=streams, stream_threshold=1))
-    async with source.opener.open(job, [things.entity], {}, forced={}) as snapshot:
+    async with source.opener.open(Reader(job, [things.entity])) as snapshot:
         window = snapshot.windows[code]
         assert (window.mode, window.full_reason, window.previous) == (Mode.INCREMENTAL, None, None)
         await copier.copy(snapshot, ExportFormat.CSV, lambda _: sink, done)

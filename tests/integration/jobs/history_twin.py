@@ -22,6 +22,7 @@ from exportd.model.schedule import DestinationCode, ExportFormat, Interval, Sche
 from exportd.model.start import Start
 from exportd.schedules.firing_table import ScheduleTable
 from exportd.schedules.operations import ScheduleOperator
+from tests.fixtures.runs import fire_now
 from tests.integration.jobs.postgres_jobs import LEASE_S, PARTS
 
 ORGANIZATION = OrganizationId("org-1")
@@ -68,8 +69,7 @@ class Twin:
             rule=Interval(Unit.DAY, 1),
         )
         await ScheduleTable(self.pool).reconcile([declaration], now=datetime.now(UTC))
-        schedule = await ScheduleTable(self.pool).get(ORGANIZATION, self.code)
-        assert schedule is not None
+        (schedule,) = await ScheduleTable(self.pool).all()
         self.schedule = schedule.id
 
     async def delete(self) -> None:
@@ -78,7 +78,7 @@ class Twin:
     async def fire(self) -> object:
         """Queue a job; which schedules count as failed before."""
         failed = [dict(row) for row in await self.pool.fetch(_FAILED_SCHEDULES)]
-        await ScheduleTable(self.pool).fire_now(ORGANIZATION, self.code)
+        await fire_now(self.pool, self.code)
         await self.number()
         return failed
 

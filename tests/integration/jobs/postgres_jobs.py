@@ -1,7 +1,7 @@
 """Jobs in a database of their own, and ways to move them on without waiting."""
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,6 +10,7 @@ from uuid import UUID
 import asyncpg
 
 from exportd.database.connector import Connection, Pool
+from exportd.jobs.job_record import JobRecord
 from exportd.jobs.job_table import JobTable
 from exportd.model.entity import EntityCode
 from exportd.model.job import JobId, Lease, Part
@@ -23,6 +24,7 @@ ACCOUNTS = EntityCode("ACCOUNTS")
 PLANS = EntityCode("PLANS")
 LAKE = DestinationCode("lake")
 LEASE_S = 60.0
+_ALL = "SELECT id FROM exportd.job"
 ATTEMPTS = 5
 
 PARTS = (
@@ -74,6 +76,13 @@ class PostgresJobs:
                 not_before,
             )
         )
+
+    async def positions(self, schedule_id: ScheduleId) -> Mapping[EntityCode, Position]:
+        return (await self.table.start(schedule_id)).positions
+
+    async def records(self) -> list[JobRecord]:
+        found = [await self.table.get(JobId(row["id"])) for row in await self.connection.fetch(_ALL)]
+        return [record for record in found if record is not None]
 
     async def claim(
         self, *, holder: str = "alpha", spool_id: UUID = SPOOL, attempt_limit: int = ATTEMPTS

@@ -612,7 +612,7 @@ class TestLeaving:
             group.start_soon(dispatcher.drain, dispatchers.clock.monotonic() + 30)
             await dispatchers.clock.advance(29)
             held_job.may_end.set()
-        states = {record.job.id: (record.state, record.attempt) for record in await dispatchers.jobs.table.list()}
+        states = {record.job.id: (record.state, record.attempt) for record in await dispatchers.jobs.records()}
         assert sorted(states.values()) == [(JobState.PENDING, 0), (JobState.SUCCEEDED, 1)]
         assert set(states) == {running_id, waiting_id}
 
@@ -700,7 +700,7 @@ class TestLeaving:
         table = Watched(dispatchers.jobs.pool)
         dispatcher = dispatchers.dispatcher(held_job(table), table=table)
         await dispatcher.run()
-        states = sorted(record.state for record in await dispatchers.jobs.table.list())
+        states = sorted(record.state for record in await dispatchers.jobs.records())
         assert states == [JobState.PENDING, JobState.SUCCEEDED]
 
     async def test_an_error_while_a_job_is_stopped_does_not_count_against_it(self, dispatchers: Dispatchers) -> None:

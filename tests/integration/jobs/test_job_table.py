@@ -16,6 +16,7 @@ from exportd.jobs.operations import JobOperator
 from exportd.jobs.requests import JobSearch, OwnedJobTable
 from exportd.jobs.states import Transition, after
 from exportd.model.change_log import EVENTS_CHANNEL
+from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError, Reason, TransientError
 from exportd.model.job import EntityProgress, JobId, JobPhase, JobProgress, JobState, Lease, LeaseState
 from tests.integration.jobs.postgres_jobs import (
@@ -246,7 +247,7 @@ class TestTakingOver:
         assert await jobs.row(job_id) == before
         assert await jobs.table.parts(job_id) == ()
         assert await jobs.table.deliveries(job_id) == ()
-        assert await jobs.table.positions(schedule_id) == {}
+        assert await jobs.positions(schedule_id) == {}
 
     async def test_keeps_the_old_holder_from_extending_and_reporting(self, jobs: PostgresJobs) -> None:
         job_id = await jobs.add_job()
@@ -465,7 +466,7 @@ class TestPositions:
         lease = await jobs.claimed()
         expected = reached(job_id, ACCOUNTS, PLANS, guards={"cluster": {"timeline": "1"}, "columns": "é"})
         await jobs.table.succeed(lease, positions=expected)
-        assert await jobs.table.positions(schedule_id) == {position.entity: position for position in expected}
+        assert await jobs.positions(schedule_id) == {position.entity: position for position in expected}
         record = await jobs.table.get(job_id)
         assert record is not None
         assert (record.state, record.reason, record.lease_until) == (JobState.SUCCEEDED, None, None)
@@ -477,12 +478,12 @@ class TestPositions:
         first = await jobs.claimed()
         await jobs.table.succeed(first, positions=reached(first.job.id, ACCOUNTS, PLANS))
         await jobs.connection.execute("UPDATE exportd.position SET expired = true")
-        assert (await jobs.table.positions(schedule_id))[ACCOUNTS].expired
+        assert (await jobs.positions(schedule_id))[ACCOUNTS].expired
         await jobs.add_job(schedule_id=schedule_id, due_at=NOON + timedelta(days=1))
         second = await jobs.claimed()
         moved = reached(second.job.id, ACCOUNTS, snapshot="200:200:")
         await jobs.table.succeed(second, positions=moved)
-        positions = await jobs.table.positions(schedule_id)
+        positions = await jobs.positions(schedule_id)
         assert positions[ACCOUNTS] == moved[0]
         assert (positions[PLANS].job_id, positions[PLANS].expired) == (first.job.id, True)
 
@@ -491,7 +492,7 @@ class TestPositions:
         job_id = await jobs.add_job(schedule_id=schedule_id)
         lease = await jobs.claimed()
         await jobs.table.fail(lease, reason=Reason.DESTINATION_REFUSED, message="lake says no")
-        assert await jobs.table.positions(schedule_id) == {}
+        assert await jobs.positions(schedule_id) == {}
         record = await jobs.table.get(job_id)
         assert record is not None
         assert (record.state, record.reason, record.message) == (
@@ -513,7 +514,7 @@ class TestPositions:
         lease = await jobs.claimed()
         await jobs.connection.execute("UPDATE exportd.schedule SET deleted_at = clock_timestamp()")
         await jobs.table.succeed(lease, positions=reached(lease.job.id, ACCOUNTS))
-        assert await jobs.table.positions(schedule_id) == {}
+        assert await jobs.positions(schedule_id) == {}
 
     async def test_are_not_made_for_an_entity_that_an_edit_took_out(self, jobs: PostgresJobs) -> None:
         schedule_id = await jobs.add_schedule()
@@ -521,7 +522,7 @@ class TestPositions:
         lease = await jobs.claimed()
         await jobs.connection.execute("UPDATE exportd.schedule SET entities = '{PLANS}'")
         await jobs.table.succeed(lease, positions=reached(lease.job.id, ACCOUNTS, PLANS))
-        assert set(await jobs.table.positions(schedule_id)) == {PLANS}
+        assert set(await jobs.positions(schedule_id)) == {PLANS}
 
     async def test_wait_for_an_edit_that_is_being_made(self, jobs: PostgresJobs) -> None:
         schedule_id = await jobs.add_schedule()
@@ -544,7 +545,7 @@ class TestPositions:
             # if the row were touched first.
             await jobs.connection.execute("SELECT FROM exportd.job WHERE id = $1 FOR UPDATE", job_id)
             assert not done.is_set()
-        assert set(await jobs.table.positions(schedule_id)) == {PLANS}
+        assert set(await jobs.positions(schedule_id)) == {PLANS}
 
 
 class TestDeliveries:
@@ -576,20 +577,22 @@ class TestReading:
         assert await jobs.table.get(unknown_job) is None
         assert await jobs.table.progress(unknown_job) == JobProgress()
 
-    async def test_lists_the_newest_first_by_what_is_asked_for(self, jobs: PostgresJobs) -> None:
+
+class TestSearching:
+    async def test_finds_the_newest_first_by_what_is_asked_for(self, jobs: PostgresJobs) -> None:
         ids = [await jobs.add_job(organization=organization, due_at=NOON) for organization in ("a", "b", "a")]
         lease = await jobs.claimed()
         await jobs.seal(lease)
-        listed = await jobs.table.list()
-        assert [record.job.id for record in listed] == ids[::-1]
-        assert {record.job.id: record.parts for record in listed}[lease.job.id] == PARTS
-        listed_a = await jobs.table.list(organization=lease.job.organization, state=JobState.RUNNING)
-        assert [record.job.id for record in listed_a] == [lease.job.id]
-        assert len(await jobs.table.list(schedule_code="nightly", limit=2)) == 2
-        assert await jobs.table.list(schedule_code="unknown") == ()
+        table = OwnedJobTable(jobs.pool)
 
+        async def found(search: JobSearch, organization: OrganizationId | None = None, limit: int = 9) -> list[JobId]:
+            return [job.id for job in (await table.search(organization, search, limit=limit))[0]]
 
-class TestSearching:
+        assert await found(JobSearch()) == ids[::-1]
+        assert await found(JobSearch(state=JobState.RUNNING), lease.job.organization) == [lease.job.id]
+        assert len(await found(JobSearch(schedule_code="nightly"), limit=2)) == 2
+        assert await found(JobSearch(schedule_code="unknown")) == []
+
     async def test_goes_on_where_it_has_looked_at_as_many_jobs_as_it_may(self, jobs: PostgresJobs) -> None:
         wanted = await jobs.add_job()
         await jobs.connection.execute("UPDATE exportd.job SET destinations = '{shelf}'")

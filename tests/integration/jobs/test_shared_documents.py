@@ -14,7 +14,7 @@ from exportd.database import queries
 from exportd.extraction.guards import Guards
 from exportd.jobs.history_pruner import HistoryKind, HistoryPruner
 from exportd.jobs.job_table import JobTable
-from exportd.jobs.lease_writer import LeaseWriter, Seal, Success
+from exportd.jobs.leases import LeaseWriter, Seal, Success
 from exportd.model.clock import SystemClock
 from exportd.model.entity import EntityCode
 from exportd.model.errors import PermanentError, Reason
@@ -126,11 +126,11 @@ async def test_what_was_read_is_found_again(jobs: PostgresJobs) -> None:
         document = await table.extraction(job)
         assert document is not None
         assert Extraction.from_json(document) == read
-        for positions in (await table.positions(schedule), (await table.start(schedule)).positions):
-            assert {position.entity: position.guards for position in positions.values()} == {
-                ACCOUNTS: GUARDS,
-                PLANS: GUARDS,
-            }
+        positions = (await table.start(schedule)).positions
+        assert {position.entity: position.guards for position in positions.values()} == {
+            ACCOUNTS: GUARDS,
+            PLANS: GUARDS,
+        }
     row = await jobs.row(job)
     assert "columns" not in row["extraction"], "the row names them by digest only"
     assert "uuid" not in row["extraction"]
@@ -154,7 +154,7 @@ async def test_many_jobs_in_one_statement_share_one_row(jobs: PostgresJobs) -> N
     assert len(await digests(jobs)) == 2
     for lease, read in zip(leases, reads, strict=True):
         assert lease.job.schedule_id is not None
-        assert (await jobs.table.positions(lease.job.schedule_id))[ACCOUNTS].snapshot == read.snapshot
+        assert (await jobs.positions(lease.job.schedule_id))[ACCOUNTS].snapshot == read.snapshot
 
 
 async def test_nothing_is_written_or_locked_for_documents_that_were_used_today(jobs: PostgresJobs) -> None:
@@ -195,10 +195,10 @@ async def test_a_document_is_read_once(jobs: PostgresJobs) -> None:
     for schedule in schedules:
         await succeeded(jobs, schedule)
     table = JobTable(jobs.pool)
-    first, *others = [(await table.positions(schedule))[ACCOUNTS].guards for schedule in schedules]
+    first, *others = [(await table.start(schedule)).positions[ACCOUNTS].guards for schedule in schedules]
     assert all(guards is first for guards in others)
     await jobs.connection.execute("DELETE FROM exportd.shared_document")
-    assert (await table.positions(schedules[0]))[PLANS].guards is first
+    assert (await table.start(schedules[0])).positions[PLANS].guards is first
 
 
 @pytest.mark.every_postgres
@@ -207,7 +207,7 @@ async def test_rows_of_earlier_versions_are_read(jobs: PostgresJobs) -> None:
     job = await succeeded(jobs, schedule)
     await jobs.connection.execute(INLINE_GUARDS)
     await jobs.connection.execute(INLINE_EXTRACTION)
-    assert (await jobs.table.positions(schedule))[PLANS].guards == {"columns": "inline"}
+    assert (await jobs.positions(schedule))[PLANS].guards == {"columns": "inline"}
     document = await jobs.table.extraction(job)
     assert document is not None
     accounts, plans = Extraction.from_json(document).entities
@@ -225,7 +225,7 @@ async def test_a_position_moves_from_its_own_guards_to_shared_ones(jobs: Postgre
     assert document is not None
     await jobs.table.succeed(lease, positions=Extraction.from_json(document).positions(lease.job))
     assert await digests(jobs) == {SharedDocument.of({"columns": "inline"}).digest}
-    assert (await jobs.table.positions(schedule))[ACCOUNTS].guards == {"columns": "inline"}
+    assert (await jobs.positions(schedule))[ACCOUNTS].guards == {"columns": "inline"}
 
 
 @pytest.mark.parametrize("inline", [False, True], ids=["shared", "of an earlier version"])
@@ -265,7 +265,7 @@ class TestLost:
             await JobTable(jobs.pool).extraction(lease.job.id)
         assert refused.value.reason is Reason.SPOOL_DAMAGED
         assert guards not in refused.value.sentence
-        assert (await jobs.table.list())[0].extraction is not None, "lists do not need them"
+        assert (await jobs.records())[0].extraction is not None, "records do not need them"
 
     async def test_a_back_fill_begins_with_guards_that_compare_as_changed(self, jobs: PostgresJobs) -> None:
         schedule = await jobs.add_schedule()

@@ -13,6 +13,6 @@ from tests.integration.schedules.postgres_schedules import PostgresSchedules
 @pytest.fixture
 async def stored(database: Database) -> AsyncIterator[PostgresSchedules]:
     async with Connector(database.dsn).pool(8) as pool:
-        stored = PostgresSchedules(ScheduleTable(pool), await database.connect())
+        stored = PostgresSchedules(ScheduleTable(pool), pool, await database.connect())
         await stored.listen()
         yield stored

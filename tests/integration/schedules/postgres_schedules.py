@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
+from exportd.database.connector import Pool
 from exportd.model.change_log import EVENTS_CHANNEL
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.job import JobId
@@ -19,8 +20,8 @@ from exportd.model.schedule import (
     ScheduleDeclaration,
     Unit,
 )
-from exportd.schedules.firing_table import ScheduleTable
-from exportd.schedules.schedule_record import Firing
+from exportd.schedules.firing_table import Firing, ScheduleTable
+from tests.fixtures.runs import fire_now
 
 if TYPE_CHECKING:
     import asyncpg
@@ -55,6 +56,7 @@ class PostgresSchedules:
     """``events`` are the payloads that have arrived so far; ``new_events`` waits for them."""
 
     table: ScheduleTable
+    pool: Pool
     connection: "asyncpg.Connection[asyncpg.Record]"
     events: list[dict[str, Any]] = field(default_factory=list)
 
@@ -80,6 +82,10 @@ class PostgresSchedules:
         """The job that was queued, if any."""
         jobs = await self.table.fire([Firing(schedule, due_at, next_due_at)], now=now)
         return jobs.get(schedule.id)
+
+    async def run(self, code: str) -> JobId:
+        """One more run, which a person asks for."""
+        return await fire_now(self.pool, code)
 
     async def jobs(self) -> "list[asyncpg.Record]":
         return await self.connection.fetch("SELECT * FROM exportd.job ORDER BY created_at, due_at")

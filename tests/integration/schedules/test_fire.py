@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from uuid import uuid4
 
 import anyio
 import pytest
@@ -9,8 +10,9 @@ import pytest
 from exportd.database.connector import Connector
 from exportd.model.errors import ExportdError, PermanentError, Reason, TransientError
 from exportd.model.job import JobId
-from exportd.schedules.firing_table import ScheduleTable
-from exportd.schedules.schedule_record import Firing
+from exportd.model.schedule import ScheduleId
+from exportd.schedules.firing_table import Firing, ScheduleTable
+from exportd.schedules.operations import ScheduleOperator
 from exportd.schedules.ticker import Ticker
 from tests.fixtures.fake_clock import FakeClock
 from tests.fixtures.postgres import Database
@@ -85,7 +87,7 @@ class TestFiring:
 
     async def test_moves_on_when_a_run_of_that_due_time_was_asked_for(self, stored: PostgresSchedules) -> None:
         (schedule,) = await stored.declared(declare())
-        await stored.table.fire_now(ACME, "nightly")
+        await stored.run("nightly")
         await stored.connection.execute("UPDATE exportd.job SET due_at = $1", NOON)
         fire = partial(stored.fire, schedule, due_at=NOON, next_due_at=NOON + HOUR, now=NOON)
         assert await fire() is None
@@ -100,8 +102,8 @@ class TestFiringTogether:
     ) -> None:
         codes = ("busy", "due", "edited", "gone", "late", "paused", "run")
         read = {one.declaration.code: one for one in await stored.declared(*map(declare, codes))}
-        asked_for = await stored.table.fire_now(ACME, "busy")
-        await stored.table.fire_now(ACME, "run")
+        asked_for = await stored.run("busy")
+        await stored.run("run")
         await stored.connection.execute("UPDATE exportd.job SET due_at = $1 WHERE schedule_code = 'run'", NOON)
         await stored.connection.execute("UPDATE exportd.schedule SET paused_at = now() WHERE code = 'paused'")
         kept = (declare(code, rule=DAILY if code == "edited" else HOURLY) for code in codes if code != "gone")
@@ -136,25 +138,28 @@ class TestFiringNow:
     async def test_queues_a_job_due_now_and_leaves_the_schedule_alone(self, stored: PostgresSchedules) -> None:
         schedules = await stored.declared(declare(), declare("other"))
         before = datetime.now(UTC) - timedelta(minutes=1)
-        job_id = await stored.table.fire_now(None, "nightly")
+        job_id = await stored.run("nightly")
         (job,) = await stored.jobs()
         assert (job["id"], job["schedule_code"], job["entities"]) == (job_id, "nightly", ["ACCOUNTS", "PLANS"])
         assert before < job["due_at"] < before + timedelta(minutes=2)
         assert await stored.table.all() == schedules
-        assert await stored.new_events() == [{"kind": "job_queued", "id": str(job_id), "state": "PENDING"}]
+        assert await stored.new_events() == [
+            {"kind": "job_queued", "id": str(job_id), "state": "PENDING"},
+            {"kind": "schedule_changed", "schedule": str(job["schedule_id"])},
+        ]
         (entry,) = await stored.connection.fetch("SELECT actor, action, organization, details FROM exportd.audit")
-        assert (entry["actor"], entry["action"], entry["organization"]) == ("configuration", "schedule run", ACME)
+        assert (entry["actor"], entry["action"], entry["organization"]) == ("test", "schedule run", ACME)
         assert str(job_id) in entry["details"]
 
     async def test_may_be_asked_for_at_any_time_but_not_twice_at_once(self, stored: PostgresSchedules) -> None:
         await stored.declared(declare())
-        first = await stored.table.fire_now(ACME, "nightly")
+        first = await stored.run("nightly")
         with pytest.raises(TransientError) as raised:
-            await stored.table.fire_now(ACME, "nightly")
+            await stored.run("nightly")
         assert raised.value.reason is Reason.JOB_UNFINISHED
         assert f"'nightly' has an unfinished job, {first} (PENDING)" in raised.value.sentence
         await stored.finish_jobs()
-        assert await stored.table.fire_now(ACME, "nightly") != first
+        assert await stored.run("nightly") != first
 
     async def test_queues_one_job_however_many_ask_at_the_same_time(self, stored: PostgresSchedules) -> None:
         await stored.declared(declare())
@@ -162,7 +167,7 @@ class TestFiringNow:
 
         async def ask() -> None:
             try:
-                outcomes.append(await stored.table.fire_now(ACME, "nightly"))
+                outcomes.append(await stored.run("nightly"))
             except ExportdError as error:
                 outcomes.append(error.reason)
 
@@ -172,23 +177,13 @@ class TestFiringNow:
         assert outcomes.count(Reason.JOB_UNFINISHED) == 5
         assert len(await stored.jobs()) == 1
 
-    @pytest.mark.parametrize("organization", [None, ACME])
-    async def test_of_an_unknown_or_deleted_schedule_is_refused(
-        self, stored: PostgresSchedules, organization: str | None
-    ) -> None:
-        await stored.declared(declare("gone"), declare(organization="other"))
-        await stored.table.reconcile([declare("there", organization="other")], now=NOON)
-        with pytest.raises(PermanentError, match="There is no schedule 'gone'") as raised:
-            await stored.table.fire_now(ACME if organization else None, "gone")
-        assert raised.value.reason is Reason.NOT_FOUND
-
-    async def test_needs_the_organization_when_several_have_the_code(self, stored: PostgresSchedules) -> None:
-        await stored.declared(declare(), declare(organization="zeta"))
-        with pytest.raises(PermanentError, match=r"say which one \(acme, zeta\)") as raised:
-            await stored.table.fire_now(None, "nightly")
-        assert raised.value.reason is Reason.NOT_FOUND
-        await stored.table.fire_now(ACME, "nightly")
-        assert [job["organization"] for job in await stored.jobs()] == [ACME]
+    async def test_of_an_unknown_or_deleted_schedule_is_refused(self, stored: PostgresSchedules) -> None:
+        (gone,) = await stored.declared(declare("gone"))
+        await stored.table.reconcile([], now=NOON)
+        for schedule in (gone.id, ScheduleId(uuid4())):
+            with pytest.raises(PermanentError, match=str(schedule)) as raised:
+                await ScheduleOperator(stored.pool).run(schedule, actor="test")
+            assert raised.value.reason is Reason.NOT_FOUND
 
 
 class TestTheTicker:

@@ -12,7 +12,6 @@ from exportd.model.schedule import ExportFormat, Interval, Unit
 from exportd.schedules.firing_table import ReconcileResult, ScheduleTable
 from tests.fixtures.postgres import Database
 from tests.integration.schedules.postgres_schedules import (
-    ACME,
     DAILY,
     HOURLY,
     NIGHTLY,
@@ -39,7 +38,6 @@ class TestANewSchedule:
             for schedule in schedules
         } == {(NOON, NOON, None, 1)}
         assert sorted(result.created, key=lambda schedule: schedule.declaration.code) == schedules
-        assert await stored.table.get(ACME, "a") == schedules[0]
 
     async def test_is_told_once(self, stored: PostgresSchedules) -> None:
         await stored.table.reconcile([declare("a"), declare("b")], now=NOON)
@@ -101,7 +99,6 @@ class TestADeletedSchedule:
         assert [deleted.id for deleted in result.deleted] == [schedule.id]
         assert await stored.new_events() == [{"kind": "schedule_changed", "schedule": None}]
         assert await stored.table.all() == []
-        assert await stored.table.get(ACME, "nightly") is None
         assert await stored.positions(schedule.id) == set()
         assert [job["schedule_id"] for job in await stored.jobs()] == [schedule.id]
         assert await stored.connection.fetchval("SELECT deleted_at FROM exportd.schedule") == LATER

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from exportd.jobs.retry import Retry, decide
+from exportd.jobs.states import Retry, decide
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import OccupiedError, Reason
 from exportd.model.job import JobId

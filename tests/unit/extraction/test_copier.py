@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 
 from exportd.extraction.copier import Pacer, plan_copies
-from exportd.extraction.open_snapshot import OpenSnapshot
+from exportd.extraction.snapshot_reader import OpenSnapshot
 from exportd.extraction.window import EntityWindow, parse_snapshot
 from exportd.model.entity import EntityCode
 from exportd.model.errors import FullReason

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exportd.extraction.projection import column_types, csv_header, select_list
+from exportd.extraction.projection import Projection, column_types, csv_header
 from exportd.model.entity import Field
 from exportd.model.schedule import ExportFormat
 from tests.unit.extraction.shapes import THINGS, column, relation
@@ -18,7 +18,7 @@ def spelled(type_name: str, file_format: ExportFormat, **options: str) -> str:
     """How a column of the type is spelled."""
     root = relation("things", (column("x", type_name, **options),), oid=1)
     entity = replace(THINGS, fields=(Field("f", column="x"),))
-    text = select_list(entity, file_format, column_types(root), deleted=False)
+    text = Projection(entity, column_types(root)).select_list(file_format, deleted=False)
     return text.split(" AS ")[0]
 
 
@@ -61,8 +61,8 @@ def test_where_none_can_hide_nothing_is_spent(options: dict[str, str]) -> None:
 
 def test_deleted_is_the_last_field_and_a_word_in_csv() -> None:
     types = column_types(relation("things", (column("id"), column("note")), oid=1))
-    assert select_list(THINGS, CSV, types, deleted=True).endswith(", 'true' AS \"deleted\"")
-    assert select_list(THINGS, JSONL, types, deleted=False).endswith(', false AS "deleted"')
+    assert Projection(THINGS, types).select_list(CSV, deleted=True).endswith(", 'true' AS \"deleted\"")
+    assert Projection(THINGS, types).select_list(JSONL, deleted=False).endswith(', false AS "deleted"')
 
 
 names = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=12)

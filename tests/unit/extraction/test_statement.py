@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from exportd.catalog.shape import Shape
 from exportd.extraction.projection import Projection, column_types
-from exportd.extraction.statement import PageRange, Statements, copy_options, page_ranges
+from exportd.extraction.statement import PageRange, Statements, TablePlan, copy_options, page_ranges, parse_plan
 from exportd.extraction.window import parse_snapshot
 from exportd.model.entity import OrganizationId, TableName
 from exportd.model.schedule import ExportFormat
@@ -135,3 +136,9 @@ def test_json_lines_are_never_quoted_and_csv_is() -> None:
     assert copy_options(ExportFormat.CSV).quote == '"'
     options = copy_options(ExportFormat.JSONL)
     assert ord(options.quote) < 32 > ord(options.delimiter)
+
+
+def test_the_plan_of_the_whole_query_is_read() -> None:
+    inner = {"Plan Rows": 1, "Plan Width": 2}
+    text = json.dumps([{"Plan": {"Plan Rows": 1000, "Plan Width": 20, "Plans": [inner]}}])
+    assert parse_plan(text) == TablePlan(1000, 20)

@@ -9,7 +9,7 @@ from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.errors import ExportdError
 from exportd.model.job import JobId
 from exportd.model.schedule import ExportFormat, Rule, Schedule, ScheduleDeclaration, ScheduleId
-from exportd.schedules.schedule_record import Firing
+from exportd.schedules.firing_table import Firing
 
 
 def declaration(code: str, rule: Rule, *, entities: tuple[str, ...] = ("ACCOUNTS",)) -> ScheduleDeclaration:

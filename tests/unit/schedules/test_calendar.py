@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exportd.model.schedule import Cron, Interval, Rule, Unit
-from exportd.schedules.calendar import MAX_GAP, MIN_GAP, check_rule, first_due, is_out_of_reach, latest_due, next_due
+from exportd.schedules.calendar import MAX_GAP, MIN_GAP, check_rule, is_out_of_reach, latest_due, next_due
 
 MICROSECOND = timedelta(microseconds=1)
 
@@ -21,7 +21,7 @@ def at(day: int, hour: int = 0, minute: int = 0) -> datetime:
 
 
 def due_times(rule: Rule, created_at: datetime, count: int) -> list[datetime]:
-    dues = [first_due(created_at)]
+    dues = [created_at]
     while len(dues) < count:
         dues.append(next_due(rule, last_due=dues[-1]))
     return dues

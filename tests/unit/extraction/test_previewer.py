@@ -1,6 +1,5 @@
-import json
-
-from exportd.extraction.estimate import EntityPreview, Figure, TablePlan, WindowCounts, parse_plan, preview_of
+from exportd.extraction.previewer import EntityPreview, Figure, WindowCounts, preview_of
+from exportd.extraction.statement import TablePlan
 from exportd.extraction.window import EntityWindow, SnapshotText
 from exportd.model.errors import FullReason
 from exportd.model.extraction import Mode
@@ -15,7 +14,7 @@ FULL = EntityWindow(THINGS.code, Mode.FULL, FullReason.REQUESTED, None, changed=
 def preview(
     window: EntityWindow, counts: WindowCounts | None, *, file_format: ExportFormat = ExportFormat.CSV, keys: int = 7
 ) -> EntityPreview:
-    return preview_of(THINGS, file_format, window, TablePlan(1000, 20), counts, keys=keys)
+    return preview_of(THINGS, file_format, TablePlan(1000, 20), window, counts, keys=keys)
 
 
 def test_what_was_counted_is_exact_but_for_its_size() -> None:
@@ -50,9 +49,3 @@ def test_a_record_of_jsonl_has_the_names_of_its_fields() -> None:
     # id,note,false and a line feed; {"id":…,"note":…,"deleted":false}
     assert csv == 20 + len(",,false\n")
     assert jsonl == 20 + len('{"id":,"note":,"deleted":false}\n')
-
-
-def test_the_plan_of_the_whole_query_is_read() -> None:
-    inner = {"Plan Rows": 1, "Plan Width": 2}
-    text = json.dumps([{"Plan": {"Plan Rows": 1000, "Plan Width": 20, "Plans": [inner]}}])
-    assert parse_plan(text) == TablePlan(1000, 20)

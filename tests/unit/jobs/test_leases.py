@@ -6,7 +6,7 @@ from uuid import uuid4
 import anyio
 import pytest
 
-from exportd.jobs.lease_keeper import LeaseKeeper
+from exportd.jobs.leases import LeaseKeeper
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.errors import PermanentError, Reason, TransientError
 from exportd.model.job import Job, JobId, JobPhase, JobProgress, Lease, LeaseState

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from exportd.model.declared import Reconciliation, reconcile
 from exportd.model.entity import OrganizationId
 from exportd.model.schedule import Cron, ExportFormat, Interval, Origin, Rule, Schedule, ScheduleDeclaration, Unit
-from exportd.schedules.schedule_record import ScheduleEdit
+from exportd.schedules.firing_table import ScheduleEdit
 from tests.unit.schedules.memory_table import declaration, schedule
 
 NOON = datetime(2026, 1, 1, 12, 20, tzinfo=UTC)

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from exportd.fleet.disagreement import Disagreement, Subject, disagreements
+from exportd.fleet.presence import Disagreement, Subject, disagreements
 from exportd.fleet.table import DaemonRecord, DeclaredDifference
 
 NOON = datetime(2026, 3, 9, 12, tzinfo=UTC)
