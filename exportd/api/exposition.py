@@ -187,10 +187,12 @@ class MetricsReader:
                 await connection.execute(f"SET LOCAL statement_timeout = {_TIMEOUT_MS}")
                 found: dict[str, Sequence[asyncpg.Record]] = {
                     "freshness": [row async for rows in slices(connection, _SQL["freshness"]) for row in rows],
+                    "failed_schedules": await connection.fetch(_SQL["failed_schedules"]),
+                    "jobs": await connection.fetch(_SQL["jobs"]),
                     "change_logs": await connection.fetch(_SQL["change_logs"], [*self._logs], [*self._logs.values()]),
+                    "oldest_rows": await connection.fetch(_SQL["oldest_rows"]),
+                    "oldest_transaction": await connection.fetch(_SQL["oldest_transaction"]),
                 }
-                for name in ("failed_schedules", "jobs", "oldest_rows", "oldest_transaction"):
-                    found[name] = await connection.fetch(_SQL[name])
         # With thousands of schedules, this takes a while.
         await anyio.to_thread.run_sync(_fill, metrics, found)
 
