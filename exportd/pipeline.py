@@ -32,7 +32,7 @@ _logger = structlog.stdlib.get_logger()
 
 
 class Pipeline:
-    """Runs jobs, each under its lease. One serves all jobs."""
+    """Runs jobs, each under its lease. One instance serves all jobs."""
 
     def __init__(self, *, extractor: Extractor, deliverer: JobDeliverer, jobs: JobTable, spool: Spool) -> None:
         self._extractor = extractor
@@ -41,7 +41,7 @@ class Pipeline:
         self._spool = spool
 
     async def run(self, lease: Lease, progress: JobProgress) -> JobState:
-        """Bring a job from where its last holder left it to its success, which is recorded with its progress.
+        """Run a job from where its last holder left it to its success, which is recorded with its progress.
 
         Raises TransientError when trying again may help, PermanentError when a person has to change something.
         """
@@ -117,7 +117,7 @@ class Pipeline:
         )
 
     async def _sealed(self, lease: Lease) -> Extraction:
-        """What was read before the seal."""
+        """The extraction that was recorded with the seal."""
         document = await self._jobs.extraction(lease.job.id)
         if document is None:
             raise InvariantError("a sealed job has its extraction")

@@ -1,8 +1,8 @@
-"""The API as an ASGI application, and its OpenAPI document. What the application works with is handed in.
+"""The API as an ASGI application, and its OpenAPI document. The collaborators are passed in.
 
-The document has one shape of errors, and a bound on everything that is sent either way. What comes in is bounded by its
-own schema, which is what refuses it. What goes out was bounded when it came in, or is made by us of a catalog, a
-configuration or rows that are: here it gets the bound within which a client may rely on it.
+The document has one shape of errors, and limits for everything that is sent in either direction. Requests are limited
+by their own schemas, which refuse larger ones. Answers contain what was limited when it came in, or what exportd makes
+of a catalog, a configuration or rows that are limited. Here they get the limits on which clients may rely.
 """
 
 from collections.abc import Callable, Iterator
@@ -26,10 +26,10 @@ from exportd.api.transport.gate import REFUSALS_A_SECOND, Gate
 from exportd.api.transport.unix_socket import Peer
 
 MAX_ANSWER_LENGTH = 1_000_000
-"""Of a text in an answer, such as the SQL of a trigger."""
+"""The length of a text in an answer, such as the SQL of a trigger."""
 
 MAX_ANSWER_ITEMS = 100_000
-"""Of a list or a table in an answer. Lists in pages have as many as the page."""
+"""The items of a list or a table in an answer. Lists in pages have as many as the page."""
 
 _MAX_INTEGER = 2**63 - 1
 
@@ -37,7 +37,9 @@ _BOUNDED_ALREADY = {"maxLength", "enum", "const"}
 
 
 class DescribedApi(FastAPI):
-    """Makes its OpenAPI document when it is first asked for, in a thread: that takes as long as all else of a start."""
+    """Makes its OpenAPI document when it is first requested, in a thread, because that takes as long as the rest of a
+    start.
+    """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(openapi_url=None, **options)
@@ -55,7 +57,7 @@ class DescribedApi(FastAPI):
 
 
 def application(using: Collaborators) -> FastAPI:
-    """The operations, the OpenAPI document and the answers to errors; without the gate before them."""
+    """The operations, the OpenAPI document and the answers to errors, without the gate in front of them."""
     api = DescribedApi(
         title="exportd",
         version=__version__,
@@ -86,7 +88,7 @@ def guarded(
 
 
 def administrators(api: FastAPI) -> Callable[[Peer], bool]:
-    """Who is an administrator of this machine's daemon, by the collaborators that the application has at the time."""
+    """Tells whether a user is an administrator of this daemon, by the application's current collaborators."""
     return lambda peer: _authenticator(api).is_administrator(peer)
 
 
@@ -97,7 +99,7 @@ def _authenticator(api: FastAPI) -> Authenticator:
 
 
 def completed_document(document: dict[str, Any]) -> dict[str, Any]:
-    """The same document. Invalid requests are answered with 400, and errors have one shape."""
+    """Complete the document: invalid requests are answered with 400, and all errors have one shape."""
     for path in document["paths"].values():
         for operation in path.values():
             operation["responses"].pop("422", None)
@@ -117,7 +119,7 @@ def completed_document(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def request_schemas(document: dict[str, Any]) -> frozenset[str]:
-    """The names of the components that requests are made of."""
+    """The names of the components that requests use."""
     components, found = document["components"]["schemas"], set[str]()
     waiting = [
         name

@@ -1,4 +1,4 @@
-"""What the API's operations work with, grouped by resource: each router sees the group that it uses."""
+"""The collaborators of the API's operations, grouped by resource: each router gets the group that it uses."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -39,7 +39,9 @@ class Reload(Protocol):
     """Puts the configuration file into effect."""
 
     async def __call__(self, *, dry_run: bool) -> Difference:
-        """What it changes. Raises SettingsError with every problem, or what keeps it from being checked."""
+        """Put the file into effect and return what it changes. Raises SettingsError with every problem, or the error
+        that prevents the check.
+        """
         ...
 
 
@@ -53,7 +55,7 @@ class LogLevelSwitch:
 
 @dataclass(frozen=True, slots=True)
 class ScheduleCollaborators:
-    """``entities`` are those of the catalog; ``check_rule`` says what is wrong with a schedule's rule."""
+    """``entities`` are those of the catalog. ``check_rule`` finds the problems of a schedule's rule."""
 
     table: OwnedScheduleTable
     operator: ScheduleOperator
@@ -75,10 +77,10 @@ class DestinationCollaborators:
 
 @dataclass(frozen=True, slots=True)
 class JobCollaborators:
-    """``owned`` are jobs as their organization sees them, ``table`` has everything about each job.
+    """``owned`` has jobs as their organization sees them, ``table`` everything about each job.
 
-    ``public_url`` is how clients call this server; empty: as the request did. One user may follow ``streams`` of
-    events. The files of a finished job are kept for ``retention``.
+    ``public_url`` is the address at which clients call this server; empty means as in the request. One user may follow
+    up to ``streams`` streams of events. The files of a finished job are kept for ``retention``.
     """
 
     owned: OwnedJobTable
@@ -93,7 +95,7 @@ class JobCollaborators:
 
 @dataclass(frozen=True, slots=True)
 class AccessCollaborators:
-    """Who makes a request, and the programs that have credentials."""
+    """Finds out who makes a request, and keeps the programs that have credentials."""
 
     authenticator: Authenticator
     clients: ClientTable
@@ -101,8 +103,8 @@ class AccessCollaborators:
 
 @dataclass(frozen=True, slots=True)
 class StatusCollaborators:
-    """``local`` is what this daemon knows of itself, ``shared`` what the database says, ``condition`` what this daemon
-    thinks of a destination.
+    """``local`` returns what this daemon knows of itself, ``shared`` what the database says, ``condition`` this
+    daemon's view of a destination.
     """
 
     local: Callable[[], LocalStatus]
@@ -125,7 +127,7 @@ class HostCollaborators:
 
 @dataclass(frozen=True, slots=True)
 class RequestLimits:
-    """How many requests an organization may make, and how many at once; how many tokens an address may ask for."""
+    """The limits of requests of an organization, in a time and at once, and of requests for tokens of an address."""
 
     organization: RateLimit
     token: RateLimit
@@ -134,7 +136,7 @@ class RequestLimits:
 
 @dataclass(frozen=True, slots=True)
 class Collaborators:
-    """Everything that the operations need, handed in."""
+    """All collaborators of the operations."""
 
     schedules: ScheduleCollaborators
     destinations: DestinationCollaborators

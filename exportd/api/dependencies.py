@@ -1,13 +1,10 @@
-"""What an operation is given about its request: who makes it, for which organization, and its resource's collaborators.
+"""The parameters of operations: who makes the request, for which organization, and the collaborators of the resource.
 
-An operation names what it needs by the type of its parameters: ``Reading`` or ``Writing`` is an organization and who
-acts for it, ``Viewing`` who sees one organization or every one, ``Looking``, ``Operating`` or ``Administering`` a user
-of this machine, ``Schedules``, ``Jobs``, … what the operations of that resource work with.
+An operation declares what it needs by the types of its parameters. ``Reading`` and ``Writing`` are an organization and
+who acts for it. ``Viewing`` is who sees one organization or all. ``Looking``, ``Operating`` and ``Administering`` are
+users of this machine. ``Schedules``, ``Jobs``, … are the collaborators of that resource.
 
-Nothing of a body is read before it is decided who may make the request: a stranger's is refused by its head alone.
-Then it is read strictly: anything but good JSON is refused before it reaches a schema. It is parsed by pydantic's
-reader, which stops at depth 200, refuses lone surrogates and takes numbers of any size; not by Python's, which
-overflows its stack.
+A body is read only after the request was admitted by its head. So strangers are refused without reading theirs.
 """
 
 import inspect
@@ -50,20 +47,20 @@ OrganizationIdInPath = Annotated[
     WithJsonSchema({"type": "string", "maxLength": MAX_CODE_LENGTH}),
     Path(alias="orgId", description="The organization's id."),
 ]
-"""A longer one is no organization that the caller may see."""
+"""A longer id is answered like that of an organization that the caller may not see."""
 
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
-"""A NUL in a text of a JSON document, for which Postgres has no place: an escape that is not itself escaped. Looked for
-in the bytes, for walking through a hundred thousand values would hold everything else up.
+"""Finds a NUL in a text of a JSON document, which Postgres cannot store: an escape that is not itself escaped. It is
+searched in the bytes, because walking through a hundred thousand values would block the event loop.
 """
 
 Decision = TypeVar("Decision")
 
 
 class Admission(Generic[Decision]):
-    """A dependency of an operation that lets a request in, by its head alone. Decided once for each request.
+    """A dependency of an operation that admits a request by its head. It decides once for each request.
 
-    ``decide`` says what the operation is given, and raises Refusal.
+    ``decide`` returns the parameter of the operation, or raises Refusal.
     """
 
     def __init__(self, decide: Callable[[Request], Awaitable[Decision]]) -> None:
@@ -80,7 +77,7 @@ class Admission(Generic[Decision]):
 
 
 class StrictRequest(Request):
-    """A request whose ``json`` raises Refusal for what is not JSON."""
+    """A request whose ``json`` raises Refusal for anything that is not valid JSON."""
 
     async def json(self) -> Any:
         body = await self.body()
@@ -96,7 +93,7 @@ class StrictRequest(Request):
 
 
 class StrictRoute(APIRoute):
-    """An operation that reads its requests so."""
+    """A route that reads its requests strictly."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -123,7 +120,7 @@ def _admissions(operation: Callable[..., Any]) -> list[Admission[Any]]:
 
 
 async def collaborators(request: Request) -> Collaborators:
-    """Those that the application has at this moment: a reload replaces them."""
+    """The application's current collaborators. A reload replaces them."""
     found = request.app.state.collaborators
     if not isinstance(found, Collaborators):
         raise TypeError("the application has no collaborators")
@@ -158,13 +155,13 @@ MonotonicS = Annotated[float, _part(lambda using: using.clock.monotonic())]
 
 
 def peer_of_request(request: Request) -> Peer | None:
-    """The process on this machine that made it; None over TCP."""
+    """The process on this machine that made the request; None over TCP."""
     peer = getattr(request.state, "peer", None)
     return peer if isinstance(peer, Peer) else None
 
 
 def person_of_request(request: Request) -> str | None:
-    """Whom the proxy names that made it; None where there is no proxy."""
+    """The person whom the proxy names; None without a proxy."""
     person = getattr(request.state, PERSON, None)
     return person if isinstance(person, str) else None
 
@@ -236,19 +233,19 @@ def _viewer_with(needed: Role) -> Admission[Viewer]:
 
 Viewing = Annotated[Viewer, Depends(_viewer_with(Role.READER))]
 Acting = Annotated[Viewer, Depends(_viewer_with(Role.OPERATOR))]
-"""Users of this machine see, and act for, every organization, programs their own."""
+"""Users of this machine see and act for every organization, programs only for their own."""
 
 Looking = Annotated[Identity, Depends(_user_with(Role.READER))]
 Operating = Annotated[Identity, Depends(_user_with(Role.OPERATOR))]
 Administering = Annotated[Identity, Depends(_user_with(Role.ADMIN))]
-"""Users who may ask the daemon itself, by role."""
+"""Users who may use operations on the daemon itself, by role."""
 
 HandingOut = Annotated[Identity, Depends(Admission(_handing_out))]
-"""Who may see, make and withdraw the credentials of programs."""
+"""Users who may see, create and withdraw credentials of programs."""
 
 
 def admit_program(request: Request, using: Collaborators, organization: str) -> None:
-    """Count a request over TCP as one of the organization's, and its connection until it is answered.
+    """Count a request over TCP for the organization, and its connection until it is answered.
 
     Raises Refusal 429, and PermanentError QUOTA_BUSY.
     """
@@ -260,7 +257,7 @@ def admit_program(request: Request, using: Collaborators, organization: str) -> 
 
 
 def occupy_connection(request: Request, limits: RequestLimits, organization: str) -> None:
-    """Count the request's connection as one of the organization's until it is answered. Users of the machine have none.
+    """Count the request's connection for the organization until it is answered. Users of the machine are not counted.
 
     Raises PermanentError QUOTA_BUSY.
     """
@@ -277,13 +274,13 @@ def occupy_connection(request: Request, limits: RequestLimits, organization: str
 
 
 def too_many(sentence: str, wait_s: float) -> Refusal:
-    """429, with when to try again."""
+    """The refusal 429, with the time after which to try again."""
     headers = {"retry-after": str(max(1, round(wait_s))), "retry-after-ms": str(round(wait_s * 1000))}
     return Refusal(429, f"{sentence} Try again later.", headers=headers)
 
 
 class _TenantAdmission(Admission[Tenant]):
-    """Lets in who may see the organization that the path names, in that role."""
+    """Admits callers who may see the organization in the path, in the given role."""
 
     def __init__(self, needed: Role) -> None:
         super().__init__(self._tenant)

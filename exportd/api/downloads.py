@@ -1,13 +1,13 @@
-"""The files of finished jobs: single ones, and links to everything that a job exported.
+"""Serves the files of finished jobs: single files, and links to everything that a job exported.
 
-A link needs no further credentials, is good for a quarter of an hour, and only while the spool keeps the files. They
-are in the spool of the daemon that ran the job; another daemon of the same database cannot hand them out.
+A link needs no further credentials. It is valid for a quarter of an hour, and only while the spool keeps the files. The
+files are in the spool of the daemon that ran the job; another daemon of the same database cannot serve them.
 
-A link to a job with one file is that file: m3ter's clients take the only member of what they get. Several files are one
-archive in the layout of a destination, with the manifest last. It is made while it is sent: nothing is written, and
-memory is constant. Its files are compressed already, and are stored as they are.
+A link to a job with one file leads to that file, because m3ter's clients expect a single one. Several files are sent as
+one archive in the layout of a destination, with the manifest last. The archive is made while it is sent: nothing is
+written, and memory is constant. Its files are compressed already, so they are stored as they are.
 
-Names of files are rows of the database. They are believed only as far as they name files of the job (``file_names``).
+File names come from rows of the database. They are used only if they name files of the job (``file_names``).
 """
 
 import errno
@@ -54,7 +54,7 @@ _REFUSALS = {
 
 
 def refusal(record: JobRecord, spool_id: UUID) -> tuple[int, str] | None:
-    """Why the files of a job cannot be had from a spool: a status and a sentence. None when they can."""
+    """Why a spool cannot serve the files of a job: a status and a sentence; None when it can."""
     available = download(record, spool_id=spool_id)
     if available is Download.READY:
         return None
@@ -63,7 +63,7 @@ def refusal(record: JobRecord, spool_id: UUID) -> tuple[int, str] | None:
 
 
 class SpoolDownloads:
-    """Hands out what this daemon's spool holds: ``folder`` is where the files of a job are."""
+    """Serves the files in this daemon's spool. ``folder`` returns the folder of a job's files."""
 
     def __init__(
         self,
@@ -81,16 +81,19 @@ class SpoolDownloads:
         self._clock = clock
 
     async def link(self, job_id: UUID, *, base_url: str) -> tuple[str, datetime]:
-        """A URL, and until when it is good. Raises Refusal when the job's files cannot be had."""
+        """Make a link. Returns the URL and the end of its validity. Raises Refusal when the job's files cannot be
+        served.
+        """
         await self._ready(JobId(job_id))
         expires_at = self._clock.now() + LIFETIME
         token = self._signer.sign(_PURPOSE, {"job": str(job_id), "until": expires_at.timestamp()})
         return f"{base_url}/downloads/{token}", expires_at
 
     async def serve(self, token: str, *, admit: Callable[[OrganizationId], None]) -> Response:
-        """What a link leads to. Raises Refusal for one that is not ours or has expired, and when the files are gone.
+        """Serve a link. Raises Refusal for a link that exportd has not made or that has expired, and when the files are
+        gone.
 
-        ``admit`` is told whose files they are, and may refuse.
+        ``admit`` is called with the organization of the files, and may refuse.
         """
         payload = self._signer.verify(_PURPOSE, token)
         if payload is None:
@@ -102,7 +105,7 @@ class SpoolDownloads:
         return await self._all(record)
 
     async def archive(self, job_id: UUID) -> Response:
-        """All of the job's files. Raises Refusal when they cannot be had."""
+        """All files of the job, as one response. Raises Refusal when they cannot be served."""
         return await self._all(await self._ready(JobId(job_id), unfit=409))
 
     async def _all(self, record: JobRecord) -> Response:
@@ -114,7 +117,7 @@ class SpoolDownloads:
         return StreamingResponse(archive, media_type="application/zip", headers=headers)
 
     async def file(self, job_id: UUID, name: str, *, wanted_range: str | None = None) -> Response:
-        """One of the job's parts, or its manifest; ``wanted_range`` is the header by which a part of it is asked for.
+        """One of the job's parts, or its manifest. ``wanted_range`` is the Range header.
 
         Raises Refusal when the job has no such file, it is gone, or it has no such part.
         """
@@ -127,7 +130,7 @@ class SpoolDownloads:
         return await self._one(record, name, media_type="application/octet-stream")
 
     async def manifest(self, job_id: UUID) -> bytes:
-        """The manifest as the archive has it. Raises Refusal when it cannot be had."""
+        """The manifest as in the archive. Raises Refusal when it cannot be served."""
         record = await self._ready(JobId(job_id), unfit=409)
         try:
             return await anyio.Path(self._folder(record.job.id) / MANIFEST_NAME).read_bytes()
@@ -144,12 +147,12 @@ class SpoolDownloads:
         return _FileInBlocks(location, found, media_type=media_type, filename=name, headers=headers)
 
     async def _found(self, record: JobRecord) -> Mapping[str, PartLocation]:
-        """Where the job's files are by their names, the manifest's too."""
+        """The locations of the job's files and of its manifest, by name."""
         names = [*file_names(record.job.id, record.parts), MANIFEST_NAME]
         return await anyio.to_thread.run_sync(find_parts, self._folder(record.job.id), names)
 
     async def _ready(self, job_id: JobId, *, unfit: int = 400) -> JobRecord:
-        """The job, if its files can be had. ``unfit`` is the status for one whose state does not allow it."""
+        """The job, if its files can be served. ``unfit`` is the status for a job whose state does not allow it."""
         record = await self._jobs.get(job_id)
         if record is None:
             raise Refusal(404, unknown_job(job_id))
@@ -161,7 +164,7 @@ class SpoolDownloads:
 
 
 def _require_range(header: str, size_bytes: int | None) -> None:
-    """Raises Refusal for what is not one range of the file's bytes."""
+    """Parse a Range header. Raises Refusal unless it is one range of the file's bytes."""
     match = _RANGE.fullmatch(header)
     if match is None or not (match["first"] or match["last"]):
         raise Refusal(400, "Range: should be one range of bytes, such as bytes=0-1023, bytes=1024- or bytes=-500.")
@@ -175,7 +178,7 @@ def _require_range(header: str, size_bytes: int | None) -> None:
 
 
 class _FileInBlocks(FileResponse):
-    """A file, or the range of it that is asked for. ``found`` is what the disk says of what it lies in."""
+    """Sends a file, or the requested range of it. ``found`` is the stat result of the file in which it is."""
 
     chunk_size = FILE_BLOCK_BYTES
 
@@ -198,7 +201,9 @@ async def _opened(location: PartLocation) -> AsyncIterator[FileWindow]:
 
 
 class _Outlet:
-    """What zipfile writes to. It cannot seek; ``taken`` hands out what was written since it was last called."""
+    """The file object to which zipfile writes. It cannot seek. ``taken`` returns what was written since the last
+    call.
+    """
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
@@ -208,7 +213,7 @@ class _Outlet:
         return len(data)
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Does nothing, because nothing is buffered."""
 
     def taken(self) -> bytes:
         pieces, self._pieces = self._pieces, []
@@ -216,7 +221,7 @@ class _Outlet:
 
 
 def _members(record: JobRecord) -> dict[str, str]:
-    """The files of a job by what they are called in its archive, as at a destination."""
+    """The files of a job by their names in the archive, which are those at a destination."""
     job, layout = record.job, Layout()
     names = file_names(job.id, record.parts)
     members: dict[str, str] = {key_of_file(name, job.organization, job.due_at, layout): name for name in names}
@@ -224,7 +229,7 @@ def _members(record: JobRecord) -> dict[str, str]:
 
 
 async def zipped(locations: Mapping[str, PartLocation], members: Mapping[str, str]) -> AsyncIterator[bytes]:
-    """The bytes of an archive of files: their names, by their names in the archive.
+    """The bytes of an archive. ``members`` has the names of the files by their names in the archive.
 
     Raises FileNotFoundError for one without a location, and OSError when one cannot be read.
     """
@@ -236,7 +241,7 @@ async def zipped(locations: Mapping[str, PartLocation], members: Mapping[str, st
             async with _opened(locations[name]) as file:
                 with archive.open(zipfile.ZipInfo(member), "w", force_zip64=True) as entry:
                     while block := await file.read(FILE_BLOCK_BYTES):
-                        # The checksum over it takes long enough to keep others waiting.
+                        # In a thread, because its checksum takes long.
                         await anyio.to_thread.run_sync(entry.write, block)
                         yield outlet.taken()
             yield outlet.taken()

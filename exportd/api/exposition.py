@@ -1,6 +1,6 @@
-"""What monitoring gets: the text that Prometheus reads, with what the database says, and whether the daemon is ready.
+"""Serves monitoring: the metrics for Prometheus, including those of the database, and whether the daemon is ready.
 
-The address for monitoring has no credentials, so the probes say no more than which part is missing. The log says why.
+The monitoring address needs no credentials, so probes only say which part does not work. The log says why.
 """
 
 import ipaddress
@@ -32,7 +32,7 @@ _SQL = queries.load("metrics")
 _logger = structlog.get_logger()
 
 Condition = Callable[[], Awaitable[bool]]
-"""Whether a part of the daemon can do its work. May raise ExportdError, which means that it cannot."""
+"""Tells whether a part of the daemon works. Raising ExportdError means that it does not."""
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -40,14 +40,16 @@ _READINESS_AGE_S = 1.0
 _LOOK_TIMEOUT_S = 3.0
 _OWN_NAMES = frozenset({"localhost"})
 _MAX_AGE_S = 5.0
-"""Metrics are made at most so often, however often they are scraped."""
+"""The shortest time between two readings of metrics, however often they are scraped."""
 
 _TIMEOUT_MS = 2000
-"""How long a query may take: metrics are read every few seconds and must never burden the database."""
+"""The time limit of a query, because metrics are read every few seconds and must not burden the database."""
 
 
 class Exposition:
-    """Metrics: ``refresh`` updates those of the database, and may raise ExportdError; ``look`` those of the process."""
+    """Makes the text of metrics. ``refresh`` updates those of the database, and may raise ExportdError; ``look``
+    updates those of the process.
+    """
 
     def __init__(
         self,
@@ -66,7 +68,9 @@ class Exposition:
         self._made_at = float("-inf")
 
     async def text(self) -> bytes:
-        """The newest, or one that is a few seconds old. While the database is away, without its metrics."""
+        """The metrics' text, at most a few seconds old. While the database is out of reach, its metrics are
+        left out.
+        """
         async with self._lock:
             if self._clock.monotonic() - self._made_at >= _MAX_AGE_S:
                 try:
@@ -75,14 +79,14 @@ class Exposition:
                     self._metrics.forget_database()
                     _logger.warning("metrics without the database", reason=error.reason, error=error.sentence)
                 await self._look(self._metrics)
-                # With thousands of schedules, this takes a while.
+                # In a thread, because it takes long with thousands of schedules.
                 self._text = await anyio.to_thread.run_sync(self._metrics.text)
                 self._made_at = self._clock.monotonic()
             return self._text
 
 
 class Readiness:
-    """Looks whether the parts of the daemon work: at most once a second, however many probes ask."""
+    """Checks whether the parts of the daemon work, at most once a second, however many probes ask."""
 
     def __init__(self, parts: Mapping[str, Condition], clock: Clock) -> None:
         self._parts = parts
@@ -92,7 +96,7 @@ class Readiness:
         self._found_at = float("-inf")
 
     async def look(self) -> Mapping[str, bool]:
-        """Each part by its name, and whether it works. One that does not answer within 3 seconds does not."""
+        """Whether each part works, by name. A part that does not answer within 3 seconds does not work."""
         async with self._lock:
             if self._clock.monotonic() - self._found_at >= _READINESS_AGE_S:
                 found = dict.fromkeys(self._parts, False)
@@ -113,7 +117,7 @@ class Readiness:
 
 
 class Monitoring:
-    """An ASGI application. ``exposition`` returns the metrics' text in effect, which a reload swaps.
+    """An ASGI application. ``exposition`` returns the current exposition, which a reload replaces.
 
     ``hosts`` are names of this server, besides localhost and IP addresses.
     """
@@ -134,7 +138,7 @@ class Monitoring:
     def _refused(self, scope: Scope) -> Response | None:
         if scope["method"] not in {"GET", "HEAD"}:
             return PlainTextResponse("Only GET is answered here.\n", 405, headers={"allow": "GET, HEAD"})
-        # A page that a browser brings here by a foreign name (DNS rebinding) has a name, never an IP address.
+        # DNS rebinding, by which a foreign page reaches this server, uses a name and never an IP address.
         named = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
         called = Authority.of(named[0]) if len(named) == 1 else None
         hosts = self._hosts | ({called.host} if called is not None and _is_ip_address(called.host) else set())
@@ -178,7 +182,9 @@ class MetricsReader:
         self._logs = logs
 
     async def read(self, metrics: Metrics) -> None:
-        """Raises TransientError when the database is out of reach or too slow; the gauges are then as they were."""
+        """Read the figures into the gauges. Raises TransientError when the database is out of reach or too slow; the
+        gauges then stay as they were.
+        """
         with translated("reading the metrics"):
             async with (
                 self._pool.acquire(timeout=_TIMEOUT_MS / 1000) as connection,
@@ -193,7 +199,7 @@ class MetricsReader:
                     "oldest_rows": await connection.fetch(_SQL["oldest_rows"]),
                     "oldest_transaction": await connection.fetch(_SQL["oldest_transaction"]),
                 }
-        # With thousands of schedules, this takes a while.
+        # In a thread, because it takes long with thousands of schedules.
         await anyio.to_thread.run_sync(_fill, metrics, found)
 
 

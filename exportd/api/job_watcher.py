@@ -1,8 +1,8 @@
-"""Streams the progress of jobs to listeners as server-sent events, whichever daemon runs the jobs.
+"""Streams the progress of jobs to listeners as server-sent events. The jobs may run on any daemon.
 
-One query a second serves all listeners; while there are none, none is made. A listener takes what is new to it when it
-is ready for more: a slow one gets fewer events, and nothing is queued for it. The server closes the connection of a
-client that takes nothing (``transport/connection.py``).
+One query a second serves all listeners; without listeners there are no queries. A listener takes the news when it is
+ready for more, so a slow one gets fewer events, and nothing is queued for it. The server closes the connection of a
+client that reads nothing (``transport/connection.py``).
 """
 
 import json
@@ -23,11 +23,11 @@ from exportd.model.job import JobId
 
 MAX_LISTENERS = 32
 MAX_PROGRAMS = 16
-"""Of the listeners: while there are as many, programs wait, and users of the machine do not."""
+"""The number of listeners from which on programs have to wait. Users of the machine do not."""
 
 PERIOD_S = 1.0
 HEARTBEAT_S = 15.0
-"""After so long without news a comment shows that the connection is alive."""
+"""After this time without news, a comment shows that the connection is alive."""
 
 _LAST_QUERY_S = 2.0
 """How long the last query may take."""
@@ -37,15 +37,15 @@ _HEARTBEAT = b": still here\n\n"
 _logger = structlog.get_logger()
 
 Look = Callable[[Collection[JobId]], Awaitable[list[LiveJob]]]
-"""The jobs that run, and these."""
+"""Reads the running jobs, and the jobs with the given ids."""
 
 
 _Reported = dict[JobId, LiveJob | None]
-"""By listener: the jobs whose end it has to be sent, each as it was last sent (None: not yet)."""
+"""The jobs of one listener whose end it has not received yet, each as it was last sent (None: not yet sent)."""
 
 
 class JobWatcher:
-    """One per daemon. Streams end when ``run`` does."""
+    """Watches jobs for all listeners of a daemon. Streams end when ``run`` does."""
 
     def __init__(self, look: Look, clock: Clock) -> None:
         self._look = look
@@ -58,7 +58,7 @@ class JobWatcher:
         self._over = False
 
     def is_full(self, *, for_programs: bool = False) -> bool:
-        """Whether one listener more would be too many."""
+        """Whether another listener would be too many."""
         return len(self._listeners) >= (MAX_PROGRAMS if for_programs else MAX_LISTENERS)
 
     def count_of(self, owner: Hashable) -> int:
@@ -78,14 +78,14 @@ class JobWatcher:
             self.close()
 
     async def drain(self) -> None:
-        """Report how the jobs have ended that the daemon waited for; then ``close``."""
+        """Report the ends of the jobs for which the daemon has waited, then ``close``."""
         if self._listeners:
             with anyio.move_on_after(_LAST_QUERY_S):
                 await self._query_once()
         self.close()
 
     def close(self) -> None:
-        """End all streams, and begin no other."""
+        """End all streams, and start no others."""
         self._over = True
         self._wake_listeners()
 
@@ -94,7 +94,7 @@ class JobWatcher:
     ) -> AsyncGenerator[bytes]:
         """Server-sent events of one job until its end, or of every job that runs (None) until the daemon stops.
 
-        With ``organization`` of its jobs only, and as it may see them. ``owner`` is who follows; see ``count_of``.
+        With ``organization``, only its jobs, as it may see them. ``owner`` is the follower; see ``count_of``.
         """
         if self.is_full() or self._over:
             return
@@ -136,7 +136,7 @@ class JobWatcher:
     def _unreported(
         self, reported: _Reported, only: JobId | None, organization: OrganizationId | None
     ) -> list[JobEvent]:
-        """What a listener has not been sent; from here on it counts as sent."""
+        """The events that a listener has not received. They count as sent from here on."""
         news: list[JobEvent] = []
         for live in self._jobs.values():
             followed = live.id in reported or (only is None and not live.finished)
@@ -159,7 +159,7 @@ class EventStream(StreamingResponse):
         self._events = events
 
     def only_while(self, may_go_on: Callable[[], Awaitable[bool]]) -> "EventStream":
-        """The same events, until one comes after which ``may_go_on`` answers no."""
+        """The same events, until ``may_go_on`` returns False after one of them."""
         return EventStream(_while(self._events, may_go_on))
 
     async def stream_response(self, send: Send) -> None:

@@ -1,9 +1,9 @@
-"""Lists in pages, the newest first or sorted; and the ids, organizations, instants and names in requests.
+"""Divides lists into pages, the newest first or sorted, and reads ids, organizations, instants and names in requests.
 
-The token of the next page says behind which object it begins; it is signed, and good only for the same list of the same
-organization. There is never an empty page with a token.
+The token of the next page names the object after which it begins. It is signed, and valid only for the same list of the
+same organization. A page is never empty when it has a token.
 
-A text that is no id is answered like an id that does not exist.
+A text that is not an id is answered like an unknown id.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -34,7 +34,7 @@ from exportd.settings.sentences import did_you_mean
 
 
 class Listed(Protocol):
-    """What stands in a list, the newest first."""
+    """An item of a list that begins with the newest."""
 
     @property
     def created_at(self) -> datetime: ...
@@ -50,7 +50,7 @@ IdInPath = Annotated[
     WithJsonSchema({"type": "string", "maxLength": MAX_WORD_LENGTH}),
     Path(alias="id", description="The object's id."),
 ]
-"""A longer one is not found, as any other text that is no id."""
+"""A longer text is not found, like any other text that is not an id."""
 
 NextToken = Annotated[
     str | None, Query(alias="nextToken", max_length=MAX_TEXT_LENGTH, description="What the page before gave.")
@@ -102,26 +102,30 @@ class Pages:
         self._scope = {"organization": organization or "", "collection": collection}
 
     def place(self, token: str | None) -> Place | None:
-        """Behind which object to go on; None for the first page. Raises Refusal for a token that is not ours."""
+        """The object after which the page begins; None for the first page. Raises Refusal for a token that exportd has
+        not made.
+        """
         payload = self._payload(token)
         return None if payload is None else (datetime.fromisoformat(payload["created_at"]), UUID(payload["id"]))
 
     def number(self, token: str | None) -> int | None:
-        """The same in a list of rows that have numbers."""
+        """The same for a list of rows with numbers."""
         payload = self._payload(token)
         return None if payload is None else int(payload["number"])
 
     def cut(
         self, found: Sequence[T], page_size: int, place_of: Callable[[T], Place | int]
     ) -> tuple[list[T], str | None]:
-        """A page, and the token of the next one if there is one, of up to ``page_size`` + 1 objects found."""
+        """Make a page from up to ``page_size`` + 1 objects. Returns it with the token of the next page, if there is
+        one.
+        """
         page = list(found[:page_size])
         if len(found) <= page_size:
             return page, None
         return page, self.token(place_of(page[-1]))
 
     def token(self, place: Place | int) -> str:
-        """For a page that begins behind ``place``."""
+        """The token of a page that begins after ``place``."""
         if isinstance(place, int):
             return self._signer.sign(_PURPOSE, {**self._scope, "number": place})
         created_at, last_id = place
@@ -152,7 +156,8 @@ async def newest_or_sorted(
 ) -> tuple[list[T], str | None]:
     """A page of a list, the newest first or sorted, and the token of the next one.
 
-    Behind the newest a page goes on by its last object, and in another order by how many came before.
+    With the newest first, the next page continues after the last object; in another order, after the number of earlier
+    objects.
     """
     if sort is None:
         paging = pages_in("")
@@ -165,12 +170,12 @@ async def newest_or_sorted(
 
 
 def place_of(found: Listed) -> Place:
-    """Where it stands in its list."""
+    """The place of an object in its list."""
     return found.created_at, found.id
 
 
 def id_in_path(text: str, kind: str) -> UUID:
-    """Raises Refusal 404."""
+    """Read an id in the path. Raises Refusal 404."""
     found = parse_id(text)
     if found is None:
         raise Refusal(404, f"There is no {kind} {text[:MAX_SHOWN_LENGTH]!r}. Look at the list of {kind}s for its id.")
@@ -178,7 +183,7 @@ def id_in_path(text: str, kind: str) -> UUID:
 
 
 def organization_of(text: str) -> OrganizationId:
-    """Raises Refusal 400 for what cannot be an organization's id."""
+    """Read an organization's id. Raises Refusal 400 for a text that cannot be one."""
     try:
         return OrganizationId(check_organization(text))
     except ValueError as error:
@@ -186,7 +191,7 @@ def organization_of(text: str) -> OrganizationId:
 
 
 def instant_in_query(text: str, name: str) -> datetime:
-    """Raises Refusal 400 for what is no instant."""
+    """Read an instant in the query. Raises Refusal 400 for any other text."""
     try:
         return parse_instant(text)
     except ValueError as error:
@@ -194,7 +199,7 @@ def instant_in_query(text: str, name: str) -> datetime:
 
 
 def destination_ids(texts: list[str]) -> list[UUID]:
-    """Raises Refusal 400 for what is no id, and for one that is given twice."""
+    """Read ids of destinations. Raises Refusal 400 for a text that is not an id, and for one that is given twice."""
     found: dict[UUID, None] = {}  # a set that keeps the order: looked up, not searched
     for text in texts:
         destination_id = parse_id(text)

@@ -1,9 +1,10 @@
 """Errors as answers: a status, one sentence in ``message`` that a person can act on, and a header with the reason code.
 
-The statuses are those that m3ter publishes, with two choices of ours: 409 for a stale version, or for what a state does
-not allow, marked so that clients do not repeat it; and 503 while the database is away, so that they do.
+The statuses are those that m3ter publishes, with two choices of exportd: 409 for a stale version or for something that
+a state does not allow, marked so that clients do not repeat it; and 503 while the database is out of reach, so that
+they do.
 
-What pydantic found in a request is said in one plain sentence for each fault.
+Each problem that pydantic finds in a request becomes one plain sentence.
 """
 
 import json
@@ -116,7 +117,9 @@ def _failure(error: ExportdError) -> Response:
 
 
 async def answered(request: Request, error: HTTPException | RequestValidationError | ExportdError) -> tuple[int, str]:
-    """The status and the sentence with which the API answers an error; what only the log should say goes there."""
+    """The status and the sentence with which the API answers an error. Details that only operators should see are
+    logged.
+    """
     answer = await _answer(request, error)
     return answer.status_code, json.loads(bytes(answer.body))["message"]
 
@@ -198,7 +201,9 @@ def _expected(kind: str, context: Mapping[str, Any]) -> str | None:
 
 
 def _place(location: Iterable[int | str]) -> str:
-    """``operationalDataTypes[1]``: without where FastAPI found it and the tags that pydantic adds for variants."""
+    """The field, such as ``operationalDataTypes[1]``, without the source that FastAPI adds and the tags that pydantic
+    adds for variants.
+    """
     text = ""
     for step in location:
         if isinstance(step, int):

@@ -1,6 +1,6 @@
-"""Gathers the daemon's status: its own, and the little that the database has to be asked.
+"""Gathers the daemon's status: its own, and a few figures from the database.
 
-However many clients ask, seven short queries are made at most once a second. At most a hundred destinations are read.
+It makes seven short queries at most once a second, however many clients ask. At most a hundred destinations are read.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,12 +23,14 @@ FRESH_S = 1.0
 MAX_DESTINATIONS = 100
 
 DestinationCondition = Callable[[OrganizationId, DestinationCode], str | None]
-"""What this daemon thinks of a destination at the moment, such as the state of a circuit breaker; None: nothing."""
+"""Returns this daemon's view of a destination, such as the state of its circuit breaker; None when there is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class SharedStatus:
-    """What the database says, for all daemons. ``read_until`` is per entity of the schedule that is furthest behind."""
+    """The status in the database, for all daemons. ``read_until`` has, for each entity, the time of the schedule that
+    is furthest behind.
+    """
 
     pause: Pause | None
     queue: QueueState
@@ -40,7 +42,7 @@ class SharedStatus:
 
 
 class StatusReader:
-    """``spool_id`` is this daemon's: by it, it knows its leases."""
+    """Reads the status. ``spool_id`` is that of this daemon, by which its leases are found."""
 
     def __init__(
         self,
@@ -62,7 +64,7 @@ class StatusReader:
         self._last: tuple[float, SharedStatus] | None = None
 
     async def read(self) -> SharedStatus:
-        """At most a second old. Raises TransientError when the database is out of reach."""
+        """The status, at most a second old. Raises TransientError when the database is out of reach."""
         async with self._one_at_a_time:
             if self._last is None or self._clock.monotonic() - self._last[0] >= FRESH_S:
                 self._last = self._clock.monotonic(), await self._read()

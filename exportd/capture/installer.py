@@ -1,7 +1,7 @@
 """Installs, repairs and removes capture.
 
-It never queues behind a long writer: a lock is waited for briefly (lock_timeout), and asked for again after a pause.
-What operators ask for is written into the audit log before it is done: what cannot be written down is not done.
+It never queues behind a long writer: it waits for a lock only briefly (lock_timeout), and tries again after a pause. An
+operator's request is written into the audit log before it is carried out, and is not carried out if that fails.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
@@ -45,7 +45,9 @@ _SQL = queries.load("changes")
 _READING_ATTEMPTS = 3
 
 _PASSING = {Reason.LOCK_NOT_AVAILABLE, Reason.TABLE_MISSING}
-"""What another attempt may not meet: a partition may have been dropped since the repair was planned."""
+"""Errors that another attempt may not meet. For example, a partition may have been dropped since the repair was
+planned.
+"""
 
 _logger = structlog.get_logger()
 
@@ -54,7 +56,7 @@ _logger = structlog.get_logger()
 class EntityCapture:
     """The state of an entity's capture: ``findings`` is empty when it is complete.
 
-    ``failure`` is why an installation did not complete it.
+    ``failure`` is the reason why an installation did not complete it.
     """
 
     entity: EntityCode
@@ -64,7 +66,7 @@ class EntityCapture:
 
 
 class CaptureInstaller:
-    """Brings capture to what the catalog says, entity by entity, each in a transaction of its own."""
+    """Makes capture match the catalog, entity by entity, each in its own transaction."""
 
     def __init__(
         self,
@@ -117,7 +119,7 @@ class CaptureInstaller:
         return found
 
     async def install(self, entities: Sequence[Entity]) -> list[EntityCapture]:
-        """Complete each entity's capture; what was found and repaired.
+        """Complete each entity's capture. Returns what was found and repaired.
 
         Raises PermanentError when a table is missing or the role may not create triggers, TransientError when a writer
         held its lock through all attempts.
@@ -126,18 +128,19 @@ class CaptureInstaller:
         return captures
 
     async def complete(self, entities: Sequence[Entity], progress: JobProgress) -> str:
-        """The same; returns the fingerprint of the catalog from before it looked.
+        """As ``install``, but returns the fingerprint of the catalog from before it began.
 
-        As long as the fingerprint is equal, there is nothing to complete. While it waits for a lock, ``progress`` says
-        for which sessions.
+        As long as the fingerprint stays the same, there is nothing to complete. While this waits for a lock,
+        ``progress`` names the sessions that hold it.
         """
         _, fingerprint = await self._install(entities, go_on=False, progress=progress)
         return fingerprint
 
     async def install_what_can_be(self, entities: Sequence[Entity]) -> list[EntityCapture]:
-        """The same, but an entity whose capture cannot be completed does not keep the others from theirs.
+        """As ``install``, but when the capture of one entity cannot be completed, the others are completed all the
+        same.
 
-        Its ``failure`` says why. Raises what concerns all of them, such as a database that is away.
+        The entity's ``failure`` says why. Raises errors that concern all entities, such as an unreachable database.
         """
         captures, _ = await self._install(entities, go_on=True)
         return captures
@@ -148,7 +151,7 @@ class CaptureInstaller:
         captures: list[EntityCapture] = []
         async with self._connection("capture install") as connection:
             with translated("reading what is captured"):
-                # First: what changes while the rest is read makes it another.
+                # Read the fingerprint first: a change while the rest is read then gives another fingerprint.
                 fingerprint = await read_fingerprint(connection, entities)
                 await self._drop_log_rows_of_another_cluster(connection)
             shapes, installed = await self._read(connection, entities, progress)
@@ -169,7 +172,9 @@ class CaptureInstaller:
     async def _read(
         self, connection: "Connection", entities: Sequence[Entity], progress: JobProgress | None
     ) -> tuple[Mapping[EntityCode, Shape], Installed]:
-        """What is there. It waits for a table that is locked even for its catalog to be read, as by a long ALTER."""
+        """Read what is installed. It waits for a table that is locked even against reading its catalog, as by a long
+        ALTER.
+        """
         tables = {entity.code: entity.table for entity in entities}
         with LockWait("reading what is captured", progress) as wait:
             for attempt in range(1, _READING_ATTEMPTS + 1):
@@ -185,7 +190,7 @@ class CaptureInstaller:
         raise InvariantError("the last attempt returns or raises")
 
     async def removals(self, logs: Sequence[str] | None = None) -> dict[str, tuple[str, ...]]:
-        """What ``uninstall`` would run for each of the given logs (None: all) that is there, without running it."""
+        """The statements that ``uninstall`` would run for each existing log of the given ones (None: all)."""
         async with self._connector.connection("capture status") as connection:
             with translated("reading what is captured"):
                 installed = await read_installed(connection)
@@ -208,11 +213,11 @@ class CaptureInstaller:
         return removed
 
     def _connection(self, purpose: str) -> AbstractAsyncContextManager["Connection"]:
-        """A connection that does not wait long for a table that is locked, as a long ALTER locks it."""
+        """A connection that does not wait long for a locked table, such as one under a long ALTER."""
         return self._connector.connection(purpose, lock_timeout_s=self._lock_timeout_s)
 
     async def _unreadable(self, connection: "Connection", entities: Sequence[Entity]) -> set[EntityCode]:
-        """The entities whose change logs are there, but not for the login that reads them."""
+        """The entities whose change logs exist, but cannot be read by the login that reads."""
         if self._connector.reader is None:
             return set()
         codes = {log_name(entity.code): entity.code for entity in entities}
@@ -220,7 +225,7 @@ class CaptureInstaller:
         return {codes[row["relname"]] for row in rows}
 
     async def _grant_reading(self, connection: "Connection", entities: Sequence[Entity]) -> None:
-        """Let the login that reads see the logs that are new. They are ours to grant, and nothing else is granted."""
+        """Let the login that reads see new logs. The daemon owns the logs, and grants nothing else."""
         with translated("granting the change logs"):
             for code in await self._unreadable(connection, entities):
                 for statement in grant_on_log(self._connector.reader or "", log_table(code)):
@@ -249,8 +254,8 @@ class CaptureInstaller:
     ) -> Repair:
         """Run a repair under its locks.
 
-        It is planned ``again`` under them, because another daemon may have been quicker, or the application may have
-        changed its tables.
+        The repair is planned ``again`` under the locks, because another daemon may have done it meanwhile, or the
+        application may have changed its tables.
         """
         for attempt in range(1, self._attempts + 1):
             try:
@@ -277,7 +282,7 @@ class CaptureInstaller:
         )
 
     async def _drop_log_rows_of_another_cluster(self, connection: "Connection") -> None:
-        """After a restore, old log rows would look like changes of the future."""
+        """Delete the log rows of another cluster: after a restore, they would look like changes of the future."""
         row = only_row(await connection.fetchrow(_SQL["cluster"]))
         here = (row["system_identifier"], row["database_oid"])
         if (row["recorded_identifier"], row["recorded_oid"]) == here:
@@ -293,10 +298,11 @@ class CaptureInstaller:
 async def install_on_request(
     installer: CaptureInstaller, auditor: Auditor, entities: Sequence[Entity], *, actor: str
 ) -> list[EntityCapture]:
-    """Make the capture of entities whole; what was wrong, and the SQL that put it right.
+    """Complete the capture of entities. Returns what was wrong, and the SQL that was run.
 
-    Of several, one that cannot be made whole is told, and does not keep the others from it. A single one raises
-    PermanentError when its table is missing or the role may not, TransientError when the table stays locked.
+    If there are several, those that cannot be completed are reported, and the others are completed all the same. For a
+    single one, raises PermanentError when its table is missing or the role may not install capture, TransientError when
+    the table stays locked.
     """
     await auditor.write("capture installed", actor=actor, entities=[entity.code for entity in entities])
     install = installer.install if len(entities) == 1 else installer.install_what_can_be
@@ -314,8 +320,8 @@ async def uninstall_on_request(
 ) -> dict[str, tuple[str, ...]]:
     """Remove the change logs of the named entities (none: all that there are) with their triggers and functions.
 
-    An entity that has left the catalog may be named while its log is there. Returns what is run for each log. Raises
-    SettingsError for other names.
+    An entity that has left the catalog may be named as long as its log exists. Returns the statements that were run for
+    each log. Raises SettingsError for other names.
     """
     removals = await installer.removals([log_name(name) for name in names] if names else None)
     for name in names:
@@ -331,7 +337,7 @@ async def uninstall_on_request(
 async def read_installed(connection: Connection, logs: Sequence[str] | None = None) -> Installed:
     """Read what belongs to the given logs (bare names; None: to any), in three queries.
 
-    It may be a little more: the names of another log's functions may begin alike.
+    The result may contain functions of another log whose name begins with the same characters.
     """
     escaped = ["log\\_"] if logs is None else [log.replace("_", "\\_") for log in logs]
     names = [f"{prefix}%" for prefix in escaped]
@@ -374,7 +380,9 @@ def _is_of(row: Record, log: str) -> bool:
 
 
 def _hand_over(row: Record, role: str) -> str:
-    """The statement that gives a table or a function to ``role``; a function runs with the rights of its owner."""
+    """The statement that makes ``role`` the owner of a table or a function. A function runs with the rights of its
+    owner.
+    """
     name = table(TableName(SCHEMA, row["name"]))
     kind = f"TABLE {name}" if row["arguments"] is None else f"FUNCTION {name}({row['arguments']})"
     return f"ALTER {kind} OWNER TO {identifier(role)}"

@@ -1,17 +1,18 @@
-"""Listens to the database: the daemon's own events, and the doorbell of the capture triggers.
+"""Listens to notifications of the database: the daemons' own events, and the doorbell of the capture triggers.
 
-Notifications are hints: the receiver of one reads the tables. After a lost connection the listener backs off, LISTENs
-again and reports ``reconnected``, so that the receivers read what they have missed; from then on notifications are
-relied on again. A slow poll elsewhere finds what no notification announced.
+Notifications are hints: their receivers read the tables. After a lost connection the listener backs off, LISTENs again
+and reports ``reconnected``, so that the receivers read what they have missed. Changes without a notification are found
+by slow polls elsewhere.
 
-Whatever the database refuses is waited for too: a wrong password, too many connections, a database that accepts no
-changes. The listener is the one service that always has a connection, so it is the one that tells of the trouble.
+The listener also waits and tries again when the database refuses: a wrong password, too many connections, a database
+that accepts no changes. It is the one service that always has a connection, so it is the one that reports the trouble.
 
 Triggers ring the doorbell only while it is armed, because NOTIFY takes a global lock at commit (half of the throughput
-at 8 writers). At the first ring it is disarmed, and armed again after a pause. Arming expires by itself, so after a
-daemon's death triggers stop ringing. It is off where prepared transactions are allowed: PREPARE TRANSACTION fails after
-a NOTIFY. It is off, too, while the server's queue of notifications fills up because another session listens and never
-reads: a transaction that rings when the queue is full cannot commit. The triggers look at the queue as well.
+at 8 writers). At the first ring it is disarmed, and armed again after a pause. Arming expires by itself, so triggers
+stop ringing after a daemon has died. The doorbell is off where prepared transactions are allowed, because PREPARE
+TRANSACTION fails after a NOTIFY. It is also off while the server's queue of notifications fills up because another
+session listens and never reads: a transaction that rings when the queue is full cannot commit. The triggers check the
+queue as well.
 """
 
 import json
@@ -41,7 +42,7 @@ _PROBE_S = 10.0
 _PROBE_ARMED_S = 2.0
 _LOG_PAUSE_S = 60.0
 _STEADY_S = 10.0
-"""A connection that is lost sooner counts as a failed attempt: the next one waits longer."""
+"""A connection that is lost sooner counts as a failed attempt, so the next wait is longer."""
 
 _logger = structlog.get_logger()
 
@@ -57,7 +58,7 @@ OnTrouble = Callable[[ExportdError | None], Awaitable[None]]
 
 
 class WaitingChanges:
-    """Which entities have changes that no run has read yet, as far as the doorbell told.
+    """The entities that have changes which no run has read yet, as far as the doorbell has reported.
 
     It remembers for each of the ``entities`` the first ring and the newest that no run has read past. Any role may
     send a notification, so what is not an entity of the catalog is counted and forgotten.
@@ -68,12 +69,12 @@ class WaitingChanges:
         self._rings: dict[EntityCode, tuple[datetime, datetime]] = {}
 
     def adjust(self, entities: Collection[EntityCode]) -> None:
-        """Go by another catalog."""
+        """Use the entities of another catalog."""
         self._entities = frozenset(entities)
         self._rings = {entity: rings for entity, rings in self._rings.items() if entity in self._entities}
 
     def record_ring(self, name: str, now: datetime) -> bool:
-        """Take a ring; False when it is of no entity."""
+        """Record a ring. Returns False when it names no entity."""
         entity = EntityCode(name)
         if entity not in self._entities:
             return False
@@ -82,7 +83,9 @@ class WaitingChanges:
         return True
 
     def forget_read(self, read_until: Mapping[EntityCode, datetime]) -> None:
-        """Forget what has been read: for each entity, until when every schedule has."""
+        """Forget changes that were read: for each entity, those up to the time until which every schedule has read
+        it.
+        """
         for entity, (first, newest) in list(self._rings.items()):
             moment = read_until.get(entity)
             if moment is None or moment <= first:
@@ -94,12 +97,12 @@ class WaitingChanges:
 
     @property
     def since(self) -> dict[EntityCode, datetime]:
-        """The entities with changes, and when the first of them was heard of (UTC)."""
+        """The entities with changes, and the time of the first ring (UTC)."""
         return {entity: first for entity, (first, _) in self._rings.items()}
 
 
 async def _report_nothing(_error: ExportdError | None) -> None:
-    """What a listener does until its owner wants to be told of trouble."""
+    """Report nothing: used until an owner sets its own callback."""
 
 
 class Listener:
@@ -133,7 +136,7 @@ class Listener:
 
     @property
     def changes_waiting(self) -> dict[EntityCode, datetime]:
-        """Entities with changes that no run has read yet, and when the first of them was heard of (UTC)."""
+        """The entities with changes that no run has read yet, and the time of the first ring (UTC)."""
         return self._waiting.since
 
     async def run(self) -> None:
@@ -156,8 +159,8 @@ class Listener:
             raise
 
     async def _listen(self) -> None:
-        """Listen on one connection; returns when it is lost after a while. Raises TransientError or PermanentError when
-        none can be had, or it is of no use.
+        """Listen on one connection. Returns when it is lost after ``_STEADY_S``. Raises TransientError or
+        PermanentError when there is no usable connection.
         """
         async with self._connector.connection("listener") as connection:
             self._lost = anyio.Event()
@@ -205,13 +208,13 @@ class Listener:
                 await self._clock.wait_for(self._lost, self._clock.monotonic() + _PAUSE_AFTER_RING_S)
 
     async def _forget_read(self, connection: Connection) -> None:
-        """Forget the changes that have been read, by any daemon. Fails when the connection is lost."""
+        """Forget the changes that any daemon has read. Fails when the connection is lost."""
         self._waiting.adjust(self._entities())
         rows = await connection.fetch(_SQL["read_until"], list(self._waiting.since))
         self._waiting.forget_read({EntityCode(row["entity"]): row["read_until"] for row in rows})
 
     def _may_log(self, subject: str) -> bool:
-        """Whether a minute has passed since the last line about the subject; then the next one may be written."""
+        """Whether a minute has passed since the last log line about the subject."""
         now = self._clock.monotonic()
         if now < self._next_log.get(subject, now):
             return False
@@ -219,7 +222,7 @@ class Listener:
         return True
 
     def _ignore(self, payload: object) -> None:
-        """Count a notification that says nothing to us. Any role may send as many as it likes."""
+        """Count a notification that has no meaning. Any role may send as many as it likes."""
         self._not_understood += 1
         if self._may_log("not understood"):
             _logger.warning("notification not understood", payload=str(payload)[:200], count=self._not_understood)
@@ -248,7 +251,9 @@ class Listener:
 
 
 async def _require_changes(connection: Connection) -> None:
-    """Raises TransientError while the session may not write; what asyncpg raises for a connection that is lost."""
+    """Raises TransientError while the session may not write. Errors of asyncpg about a lost connection are not
+    caught.
+    """
     if not await connection.fetchval(_SQL["accepts_changes"]):
         raise TransientError(
             "The database accepts no changes at the moment (transaction_read_only is on). It is tried again.",

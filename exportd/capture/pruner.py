@@ -1,8 +1,8 @@
-"""Deletes from the change logs what no window will read again.
+"""Deletes rows of the change logs that no window will read again.
 
-It uses batches of plain DELETEs: dropping or detaching partitions under an open export would block the application's
-writes. A schedule that has not succeeded for longer than the horizon stops holding the logs back; its next run is full.
-A job that has succeeded holds them for a while, so that it can be back-filled.
+It uses batches of plain DELETEs, because dropping or detaching partitions under an open export would block the
+application's writes. A schedule that has not succeeded for longer than the horizon no longer holds the logs back; its
+next run is full. A job that has succeeded holds them for a while, so that it can be back-filled.
 """
 
 from collections.abc import Callable
@@ -70,8 +70,8 @@ class Pruner:
         async with self._connector.connection("pruner") as connection:
             with translated("pruning the change logs"):
                 # Each statement is committed before the bounds are read. A back-fill that locked one of these rows
-                # before us has stored by then where its window begins, so the bounds include it; a later one finds that
-                # the row holds the log no longer.
+                # earlier has stored the beginning of its window by then, so the bounds include it. A later one finds
+                # that the row holds the log no longer.
                 expired = await connection.fetch(_SQL["expire_positions"], horizon_s)
                 expired += await connection.fetch(_SQL["expire_backfill_requests"], horizon_s)
                 await connection.execute(_SQL["let_go"], keep_s)

@@ -1,4 +1,4 @@
-"""Decides what has to be done so that an entity's changes are captured completely, by what is installed. Pure."""
+"""Compares what is installed with what an entity needs, and decides what has to be done. Pure."""
 
 import hashlib
 import re
@@ -54,7 +54,7 @@ class InstalledTrigger:
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """What of capture the database holds; ``logs`` by their bare names."""
+    """The objects of capture in the database; ``logs`` by their bare names."""
 
     logs: Mapping[str, InstalledLog]
     functions: Sequence[InstalledFunction]
@@ -80,8 +80,9 @@ class Repair:
     """Statements for one transaction, to be run after the tables in ``locked`` are locked.
 
     ``findings`` say in words what was wrong. The lock excludes writers, because a transaction that still runs an older
-    trigger function, or none, must have ended before the next snapshot. ``exclusive``: it excludes readers too, because
-    triggers are dropped. DROP TRIGGER would take that lock later and deadlock with a reader that waits to write.
+    trigger function, or none, must have ended before the next snapshot. With ``exclusive`` it excludes readers too,
+    because triggers are dropped: DROP TRIGGER would take that lock later, and deadlock with a reader that waits to
+    write.
     """
 
     findings: tuple[str, ...]
@@ -107,7 +108,9 @@ class Repair:
 
 
 def captures(entity: Entity) -> str:
-    """What a log holds, kept as its comment: a log of another table, key or tenant has to be created again."""
+    """The comment of a log, which names its table, key and tenant. If any of these differs, the log has to be created
+    again.
+    """
     return f"{entity.table} key {', '.join(entity.key)} tenant {entity.tenant or '-'}"
 
 
@@ -117,7 +120,7 @@ def is_intact(capture: Capture, shape: Shape) -> bool:
 
 
 def repair_of(entity: Entity, capture: Capture, shape: Shape, installed: Installed) -> Repair:
-    """What completes the entity's capture; empty when it is complete."""
+    """The repair that completes the entity's capture; empty when it is complete."""
     tree = [relation.name for relation in shape.relations]
     if damage := _log_damage(entity, capture, shape, installed):
         removal = removal_of(log_name(entity.code), installed)
@@ -150,13 +153,13 @@ def repair_of(entity: Entity, capture: Capture, shape: Shape, installed: Install
     if stale := _stale_triggers(entity, capture, installed):
         findings.append(f"triggers left on tables that are no longer captured, or no longer so: {_names(stale)}")
         statements.extend(_drop_trigger(trigger) for trigger in stale)
-    # A new partition is captured without a lock on the others: only its own writers have no trigger yet.
+    # A new partition needs no lock on the others: only its own writers have no trigger yet.
     locked += [trigger.relation for trigger in missing] + [trigger.relation for trigger in stale]
     return Repair(tuple(findings), tuple(dict.fromkeys(locked)), tuple(statements), exclusive=bool(stale))
 
 
 def removal_of(entity_log: str, installed: Installed) -> Repair:
-    """What removes a log with its triggers and functions, leaving nothing behind."""
+    """The statements that remove a log with its triggers and functions."""
     triggers = [trigger for trigger in installed.triggers if belongs(trigger.function, entity_log)]
     functions = [function for function in installed.functions if belongs(function.name, entity_log)]
     statements = [
@@ -196,7 +199,7 @@ def _create_functions(capture: Capture) -> Sequence[str]:
 
 
 def _stale_functions(entity: Entity, capture: Capture, installed: Installed) -> Sequence[InstalledFunction]:
-    """Passing functions for a type that the key or tenant had before; they would be there beside those for the new."""
+    """The passing functions for a type that the key or tenant had before, which must not stay beside the new ones."""
     wanted = {(function.name, function.arguments) for function in capture.passing_functions}
     return [
         function
@@ -208,7 +211,9 @@ def _stale_functions(entity: Entity, capture: Capture, installed: Installed) -> 
 
 
 def _wrote_nothing(capture: Capture, installed: Installed) -> bool:
-    """Whether functions that do not write into the log have replaced ours: changes are lost then."""
+    """Whether the trigger functions were replaced by functions that do not write into the log. Then changes were
+    lost.
+    """
     names = {function.name for function in capture.functions}
     return any(function.name in names and not function.logs for function in installed.functions)
 
@@ -239,7 +244,7 @@ def _names(triggers: Sequence[Trigger | InstalledTrigger]) -> str:
 
 
 def _stale_triggers(entity: Entity, capture: Capture, installed: Installed) -> Sequence[InstalledTrigger]:
-    """Triggers of this log on detached partitions, or of a kind that is no longer wanted there."""
+    """The triggers of this log on detached partitions, or of a kind that is no longer needed."""
     wanted = {(trigger.relation, trigger.name) for trigger in capture.triggers}
     return [
         trigger

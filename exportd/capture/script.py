@@ -1,11 +1,13 @@
-"""What a DBA reads and runs: the daemon's roles, and capture with the least rights for each statement. Pure.
+"""Writes the scripts that a DBA reads and runs: one for the daemon's roles, one that installs capture with the fewest
+rights for each statement. Pure.
 
-The roles get what they need, and nothing else.
+The roles get only the rights that they need.
 
-A DBA's session has rights that exportd's role has not, and what lies in the schema exportd is that role's to arrange:
-it may have put a trigger on a table of its own, or an index on an expression. So whatever concerns that schema runs as
-exportd's role. The DBA's own rights are for the locks and triggers on the application's tables. SET ROLE is no cage
-(code that runs may RESET it), and so the script of capture holds DDL only: no statement of it runs a trigger.
+A DBA's session has rights that exportd's role does not have, and that role controls the schema exportd: it may have put
+a trigger on one of its tables, or an index on an expression. So every statement on that schema runs as exportd's role.
+The DBA's own rights are used only for the locks and triggers on the application's tables. SET ROLE does not confine
+code that runs, which may RESET it. Therefore the script of capture contains only DDL, so that no statement runs a
+trigger.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,12 +24,12 @@ _ABOUT_ONE_LOGIN = (
 )
 
 _WITH_OWN_RIGHTS = ("LOCK TABLE ", "CREATE OR REPLACE TRIGGER ", "DROP TRIGGER ")
-"""How the statements on the application's tables begin."""
+"""The beginnings of statements on the application's tables."""
 
 _BEGIN = (
     "BEGIN",
     "SET LOCAL lock_timeout = '2s'",
-    # Names are qualified; an operator or a type of another schema is not to be found in place of Postgres's.
+    # Names are qualified, so that no operator or type of another schema is found instead of that of Postgres.
     "SET LOCAL search_path = pg_catalog, pg_temp",
 )
 
@@ -40,10 +42,10 @@ def role_sql(
     reader: str | None = None,
     entities: Iterable[EntityCode] = (),
 ) -> str:
-    """A script that makes the roles, or gives them what they lack; to be run by a superuser in ``database``.
+    """A script that creates the roles, or grants them what they lack. A superuser runs it in ``database``.
 
-    ``role`` owns the schema exportd. ``reader`` reads the ``tables`` and the change logs of ``entities``, those that
-    are there: a log that is made later is granted when it is made.
+    ``role`` owns the schema exportd. ``reader`` reads the ``tables`` and the existing change logs of ``entities``.
+    Later logs are granted when they are created.
     """
     wanted = sorted(set(tables), key=lambda relation: (relation.schema, relation.name))
     schemas = sorted({relation.schema for relation in wanted})
@@ -51,7 +53,7 @@ def role_sql(
     names = [identifier(name) for name in roles]
     listed = ", ".join(names)
     statements = [
-        # Nothing of another schema is to be found in place of what is Postgres's own.
+        # So that nothing of another schema is found instead of what is Postgres's own.
         "SET LOCAL search_path = pg_catalog, pg_temp",
         *map(_create_role, roles),
         f"GRANT CONNECT ON DATABASE {identifier(database)} TO {listed}",
@@ -101,7 +103,9 @@ END"""
 
 
 def _grants_on_logs(reader: str, entities: Sequence[EntityCode]) -> Iterator[str]:
-    """Log by log: default privileges would hold for all tables that are made in the schema, credentials included."""
+    """The grants, log by log: default privileges would apply to all tables of the schema, including the one with
+    credentials.
+    """
     yield f"GRANT USAGE ON SCHEMA {identifier(SCHEMA)} TO {reader}"
     for entity in entities:
         log = table(log_table(entity))
@@ -114,10 +118,10 @@ END"""
 
 
 def _grants_on_members(role: str, tables: Iterable[TableName]) -> str:
-    """Partitions and inheritance children, as they are when the script is run.
+    """The grants on the partitions and inheritance children that exist when the script is run.
 
-    An export reads them by their root's right. But where one is truncated by itself, its rows are kept for the export
-    only if the role may read it.
+    An export reads them with the right on their root. But when one of them is truncated directly, its rows can be kept
+    for the export only if the role may read it.
     """
     roots = ", ".join(f"{literal(table(relation))}::pg_catalog.regclass" for relation in tables)
     body = f"""
@@ -145,7 +149,9 @@ END
 
 
 def with_least_rights(statements: Sequence[str], role: str) -> tuple[str, ...]:
-    """The statements, and before each change of rights the one that changes them; it ends as it began."""
+    """The statements, with a SET ROLE or RESET ROLE before each change of rights. At the end the role is the one of the
+    beginning.
+    """
     return tuple(_with_roles(statements, f"SET LOCAL ROLE {identifier(role)}"))
 
 
@@ -162,17 +168,17 @@ def _with_roles(statements: Sequence[str], assume: str) -> Iterator[str]:
 
 
 def without_rows(statements: Sequence[str], triggers: Sequence[str]) -> tuple[str, ...]:
-    """The statements without those that write a row, which would run triggers that exportd's role made.
+    """The statements without those that write a row, because these would run triggers that exportd's role has created.
 
-    What the row says, that the log may lack changes, is then said by making all ``triggers`` anew: a position is no
-    longer good after that, as after any change of them.
+    Such a row says that the log may lack changes. Instead, all ``triggers`` are created again, which makes all
+    positions invalid as any change of triggers does.
     """
     kept = tuple(statement for statement in statements if not statement.startswith("INSERT INTO "))
     return kept if len(kept) == len(statements) else (*kept, *(one for one in triggers if one not in kept))
 
 
 def script_of(entity: str, findings: Sequence[str], statements: Sequence[str]) -> str:
-    """What makes one entity's capture whole, in one transaction, after a line that says what is wrong with it."""
+    """The script that completes one entity's capture, in one transaction, after a comment that says what is wrong."""
     lines = [comment(f"{entity}: {'; '.join(findings) or 'whole, nothing to do'}")]
     if statements:
         lines += [f"{statement};" for statement in (*_BEGIN, *statements, "COMMIT")]

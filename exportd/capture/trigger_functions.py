@@ -1,12 +1,13 @@
-"""The SQL of one entity's trigger functions: what writes its changes into the log. Pure: names and shapes in, SQL out.
+"""Writes the SQL of one entity's trigger functions, which write its changes into the log. Pure: names and shapes in,
+SQL out.
 
-What the functions promise, and how:
+What the functions guarantee, and how:
 
 **The application's write never fails because of us.** ``written_rows`` reads the rows so that no ALTER TABLE can break
 the function.
 
-**Nothing in the writer's search_path is believed.** The functions run with our rights (SECURITY DEFINER); setting
-search_path on them would cost 6% of the writer's throughput, so instead every name and operator is qualified. Rows
+**Nothing in the writer's search_path is trusted.** The functions run with exportd's rights (SECURITY DEFINER). Setting
+search_path on them would cost 6% of the writer's throughput, so every name and operator is qualified instead. Rows
 become text as anonymous records, for which no role can define a cast.
 
 **One log row per statement and tenant**, not per record: the keys are arrays. A thousand-row UPDATE then costs the
@@ -42,16 +43,16 @@ from exportd.model.entity import CaptureLevel, TableName
 # so that no array of a huge statement reaches Postgres's limit of 1 GB.
 _KEYS_PER_ROW = 10_000
 
-# A column named found or new must not be taken for plpgsql's variable of that name.
+# A column named found or new must not be mistaken for plpgsql's variable of that name.
 _USE_COLUMN = "\n#variable_conflict use_column"
 
 # A row's text in a function that has _IMAGE_SETTINGS.
 _TEXT = "{row}::pg_catalog.text"
 
-# Stands for the truncated table until the trigger runs. No name can hold a NUL.
+# Stands for the truncated table until the trigger runs. No name can contain a NUL.
 _TRUNCATED = "\0"
 
-# Under these a row's text does not depend on the writer's session.
+# With these settings the text of a row does not depend on the writer's session.
 _IMAGE_SETTINGS = (
     ("search_path", "pg_catalog, pg_temp"),
     ("datestyle", "ISO, YMD"),
@@ -71,14 +72,16 @@ _ROW_SETTINGS = (*_IMAGE_SETTINGS, ("work_mem", "1GB"), ("jit", "off"))
 
 @dataclass(frozen=True, slots=True)
 class TriggerFunction:
-    """A trigger function: everything CREATE FUNCTION needs, so that it can be compared with what is installed."""
+    """A trigger function, with everything that CREATE FUNCTION needs, so that it can be compared with the installed
+    one.
+    """
 
     name: str
     body: str
     settings: tuple[tuple[str, str], ...] = ()
 
     def create(self) -> str:
-        """The statements that create it, or replace it, and let no other role call it."""
+        """The statements that create or replace it, and keep other roles from calling it."""
         function = f"{table(TableName(SCHEMA, self.name))}()"
         settings = "".join(
             f"SET {name} = {value if name == 'search_path' else literal(value)}\n" for name, value in self.settings
@@ -133,8 +136,8 @@ END
 """
 
     def _update_body(self, *, reordered: bool) -> str:
-        # A key that was too long to be known may be short now; if the columns are missing, the new rows say so. The
-        # conditions are joined by AND: with OR the server compares each old row with each new one.
+        # A key that was too long may be short now. If the columns are missing, the new rows show that. The conditions
+        # are joined by AND, because with OR the server compares each old row with each new one.
         gone, lost = "o.known", is_too_long_key("o")
         matches = self._same("o", "n")
         if keys_may_be_long(self._log):
@@ -166,8 +169,9 @@ END
         whole = self._log_images("old_rows", image, reordered=reordered, where=unmatched)
         if reordered or not large_columns(self._shape):
             return whole
-        # A whole row would be put together before it is joined, however large it is. A row of a subquery is its columns
-        # until it is used, but the server refuses to read a virtual generated column in a transition table.
+        # Join by columns, because a whole row would be built before the join, however large it is. A subquery's row
+        # stays a list of columns until it is used, but the server refuses to read a virtual generated column in a
+        # transition table.
         parts = self._log_images("(SELECT * FROM old_rows)", image, reordered=reordered, where=unmatched)
         return f"""IF EXISTS (SELECT FROM pg_catalog.pg_attribute AS a WHERE a.attrelid OPERATOR(pg_catalog.=) TG_RELID
                AND a.attgenerated OPERATOR(pg_catalog.=) 'v' AND NOT a.attisdropped) THEN
@@ -205,9 +209,9 @@ END
 """
 
     def _row_body(self, *, reordered: bool) -> str:
-        """For each row: of a subscription's worker, or of any writer where the catalog says so.
+        """The body of a row trigger: for the worker of a subscription, or for all writers if the catalog asks for it.
 
-        The statements are planned anew each time: a plan that expands a row variable does not notice ALTER TABLE.
+        The statements are planned each time, because a plan that expands a row variable does not notice ALTER TABLE.
         """
         moved = f"""
     WHERE NOT EXISTS (SELECT FROM {self._rows("(SELECT ($2).*)", "n")}
@@ -234,11 +238,13 @@ END
 """
 
     def _update_settings(self) -> tuple[tuple[str, str], ...]:
-        """Those of images where keys are compared by a spelling that depends on the session. They cost a little."""
+        """The settings of images, where keys are compared as text that depends on the session. They cost a little
+        time.
+        """
         return _IMAGE_SETTINGS if any(column.spelling_depends_on_session for column in self._log.shapes) else ()
 
     def _unless_too_large(self) -> str:
-        """The IF of a row trigger: a record that is too large to be passed on is logged as T.
+        """The IF of a row trigger that logs a T for a record that is too large to be passed on.
 
         OLD and NEW are NULL, and so are their sizes, in triggers of INSERT and DELETE.
         """
@@ -294,7 +300,7 @@ END
   END IF;"""
 
     def _log_arrays(self, op: str) -> str:
-        """Log all of new_rows, their keys gathered into arrays: a log row per tenant (and 10,000 keys)."""
+        """Log all rows of new_rows, with their keys in arrays: one log row per tenant and 10,000 keys."""
         arrays = [f"pg_catalog.array_agg({self._known_key('n', key)})" for key in self._log.keys]
         part = f"n.position OPERATOR(pg_catalog./) {_KEYS_PER_ROW}"
         if keys_may_be_long(self._log):
@@ -310,7 +316,7 @@ END
     GROUP BY {", ".join(groups)};"""
 
     def _none_moved(self) -> str:
-        """Few rows, and the same keys and tenants in both transition tables."""
+        """Whether both transition tables have few rows, and the same keys and tenants."""
         compared = [
             (key, _comparable(f"r.{key}", shape))
             for key, shape in zip(self._log.keys, self._log.key_shapes, strict=True)
@@ -337,9 +343,9 @@ END
                    WHERE {equal})"""
 
     def _log_images(self, source: str, image: str, *, reordered: bool, where: str = "") -> str:
-        """Log rows as gone, each with its image; as T where key or tenant is unknown, or the image too long.
+        """Log rows as deleted, each with its image; as T if the key or tenant is unknown, or the image is too long.
 
-        ``image`` is how ``{row}`` becomes text.
+        ``image`` is the expression that turns ``{row}`` into text.
         """
         tenant = f", CASE WHEN o.known THEN o.{TENANT_COLUMN} END" if self._entity.tenant else ""
         told, text = "o.known", image.format(row="o.row")
@@ -357,7 +363,9 @@ END
     FROM {rows};"""
 
     def _has_image(self) -> str:
-        """A record without a tenant is in no file; a T without a tenant would concern every organization."""
+        """Whether the record has a tenant. Without one it is in no file, and a T without a tenant would concern every
+        organization.
+        """
         return f"(o.image IS NOT NULL OR o.{TENANT_COLUMN} IS NULL)" if self._entity.tenant else "o.image IS NOT NULL"
 
     def _known_keys(self, alias: str) -> str:
@@ -374,7 +382,8 @@ def _is_comparable(column: Column) -> bool:
 
 
 def _comparable(value: str, column: Column) -> str:
-    """The value, such that equal means written alike. Types that are not Postgres's own are logged as they are written.
+    """The value, such that two values are equal when they are written alike. Types that are not Postgres's own are
+    logged as text.
 
     To the consumer of a file, Bob and bob are two keys, whatever the column's type or collation thinks.
     """

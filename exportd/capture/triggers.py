@@ -1,4 +1,4 @@
-"""Everything that captures one entity's changes. Pure: names and shapes in, SQL out.
+"""Describes everything that captures one entity's changes. Pure: names and shapes in, SQL out.
 
 This module has the triggers. ``trigger_functions`` has the SQL of the functions that they call, ``written_rows`` the
 log that those write to, and the way in which they read what was written.
@@ -26,7 +26,9 @@ _CLAUSES = {
     "truncate": ("BEFORE TRUNCATE ON {relation}", "STATEMENT", _BEFORE | _TRUNCATE),
     "row": ("AFTER INSERT OR UPDATE OR DELETE ON {relation}", "ROW", _ROW | _INSERT | _UPDATE | _DELETE),
 }
-"""What each function's trigger fires on. An AFTER TRUNCATE trigger would find the table empty."""
+"""The event on which each function's trigger fires. TRUNCATE needs a BEFORE trigger, because an AFTER trigger would
+find the table empty.
+"""
 
 ALWAYS, REPLICA = "A", "R"
 _ENABLED = {ALWAYS: "ALWAYS", REPLICA: "REPLICA"}
@@ -36,8 +38,9 @@ _ENABLED = {ALWAYS: "ALWAYS", REPLICA: "REPLICA"}
 class Trigger:
     """A trigger on one relation.
 
-    ``clause`` is what comes before FOR EACH, ``level`` STATEMENT or ROW, ``fires`` both as pg_trigger.tgtype has it.
-    ``enabled`` is pg_trigger.tgenabled: ALWAYS, whatever session_replication_role says, or for a REPLICA only.
+    ``clause`` is the text before FOR EACH. ``level`` is STATEMENT or ROW. ``fires`` is both in the form of
+    pg_trigger.tgtype. ``enabled`` is pg_trigger.tgenabled: ALWAYS (with any session_replication_role), or only for a
+    REPLICA.
     """
 
     name: str
@@ -74,7 +77,7 @@ class Capture:
 
 
 def capture_of(entity: Entity, shape: Shape) -> Capture:
-    """What must be in the database so that the entity's changes are captured.
+    """The objects that the database needs to capture the entity's changes.
 
     Statement triggers fire for the table that a statement names, so a tree needs them on every table of it, all writing
     to the one log. The worker of a logical replication subscription fires triggers of rows only, so these are there

@@ -4,8 +4,8 @@ The log has one row for each statement and tenant: ``op`` is I, U or D, or T whe
 entity's next run is full then). ``key_1``… are arrays, one element for each changed record. A D has one record only and
 its ``image``, the deleted row as text; ``seq`` orders the images of a key.
 
-Keys and tenants have their own types, except those that are not Postgres's own, and arrays: these are logged as text.
-Nothing of ours may depend on a type of the application, which would no longer be able to drop it.
+Keys and tenants are logged in their own types. Arrays, and types that are not Postgres's own, are logged as text: the
+application could not drop a type on which the log depends.
 
 **The application's write never fails because of us.** A renamed, dropped or retyped column must not break a trigger
 function, and catching an exception would cost every statement a subtransaction. So the columns are fetched in a way
@@ -38,22 +38,23 @@ from exportd.model.entity import Entity, TableName
 from exportd.model.errors import PermanentError, Reason
 
 MAX_LONG_KEY_BYTES = 6_000
-"""A longer key has a row of the log for itself: 10,000 keys of this size are 60 MB."""
+"""A longer key gets a log row of its own: 10,000 keys of this size are 60 MB."""
 
 MAX_KEY_BYTES = 64_000_000
-"""A longer key is not logged: T instead. An index, which makes keys unique, takes some 700 kB at most."""
+"""Instead of a longer key, a T is logged. A unique index takes keys of some 700 kB at most."""
 
 MAX_TENANT_BYTES = 1_000
-"""A longer tenant is no organization's id. The index of the log takes some 2,700 bytes."""
+"""A longer tenant cannot be an organization's id. The log's index takes values of some 2,700 bytes at most."""
 
 _MAX_PLAIN_BYTES = 256_000
-"""Texts of so many stored bytes are at most 65 MB, and 400 MB as an escaped image in JSON."""
+"""Text of this stored size is at most 65 MB long, and 400 MB as an escaped image in JSON."""
 
 _MAX_NESTED_BYTES = 8_192
-"""Of a value that may print a number of 131,072 digits for every 12 bytes, as jsonb and arrays do: 90 MB."""
+"""The limit for jsonb and arrays, which may print 131,072 digits for every 12 stored bytes: 90 MB."""
 
 _MAX_STORED_BYTES = 160_000_000
-"""A row that is stored larger has no image; putting it together may already be too much."""
+"""A row with a larger stored size gets no image, because building its text may already exceed the limits of Postgres.
+"""
 
 _COMPRESSED = 255
 
@@ -70,7 +71,7 @@ _MODIFIER_HEADER = 4
 
 
 class LogDefinition:
-    """What an entity's log is called and holds.
+    """The names and columns of an entity's log.
 
     ``name`` is bare, ``table`` and ``sequence`` are quoted for SQL. ``keys`` are the log's key columns; ``key_shapes``
     and ``tenant_shape`` the columns of the entity's table that they are made from, ``shapes`` all of these. Raises
@@ -94,7 +95,7 @@ class LogDefinition:
             )
 
     def columns(self) -> Iterator[tuple[str, str]]:
-        """The columns by name and type, as an installed log is compared with them."""
+        """The columns by name and type, to compare an installed log with."""
         yield "seq", "bigint"
         yield "xid", "xid8"
         yield "op", '"char"'
@@ -107,7 +108,8 @@ class LogDefinition:
     def create(self) -> str:
         """The statements that create the table and its sequence."""
         columns = [
-            # Orders the images of a key. CACHE 1: a session must not hold numbers back while another deletes the key.
+            # Orders the images of a key. CACHE 1, because a session must not reserve numbers while another one deletes
+            # the key.
             "seq bigint",
             "xid xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id()",
             'op pg_catalog."char" NOT NULL',
@@ -119,7 +121,7 @@ class LogDefinition:
         if self.tenant_shape:
             columns.append(f"{TENANT_COLUMN} {logged_type(self.tenant_shape)}{_collate(self.tenant_shape)}")
         columns.append("image text")
-        # Long arrays go out of line uncompressed: compressing keys costs the writer time for nothing.
+        # Store long arrays out of line and uncompressed: compressing keys costs the writer time and saves little.
         storage = "".join(f"ALTER TABLE {self.table} ALTER {name} SET STORAGE EXTERNAL;\n" for name in self.keys)
         # Rows are only inserted and, in batches, deleted: vacuum by inserts and soon, so that space is reused.
         return (
@@ -132,7 +134,7 @@ class LogDefinition:
 
     def create_index(self) -> str:
         """The statement that creates the index by which windows find their rows."""
-        # A tenant of an extension's type, such as citext, is compared as that type: an index on text is of no use.
+        # A tenant of an extension's type, such as citext, is compared as that type, so an index on text cannot be used.
         tenant = self.tenant_shape
         by_tenant = tenant is not None and not (tenant.is_user_defined and tenant.base_kind == "b")
         indexed = f"{TENANT_COLUMN}, xid" if by_tenant else "xid"
@@ -143,7 +145,7 @@ class LogDefinition:
 class PassingFunction:
     """One of the two functions that fetch a column: for its own type, or for every other.
 
-    A function is STABLE when it turns values into text, or it would not be inlined.
+    A function that turns values into text is STABLE, because otherwise it would not be inlined.
     """
 
     name: str
@@ -161,7 +163,7 @@ class PassingFunction:
 
 
 def logged_type(column: Column) -> str:
-    """The type of the column's values in the log."""
+    """The type that the column's values have in the log."""
     return "text" if column.is_logged_as_text else column.type_name
 
 
@@ -192,7 +194,7 @@ def is_short(column: Column) -> bool:
 
 
 def weight(values: Iterable[str]) -> str:
-    """SQL: an upper bound of the bytes of several values together; bigint, never NULL."""
+    """SQL: an upper bound of the bytes of several values together, a bigint that is never NULL."""
     return _sum(
         f"CASE WHEN pg_catalog.pg_column_compression({value}) IS NULL THEN {_stored(value)} "
         f"ELSE {_stored(value)} OPERATOR(pg_catalog.*) {_COMPRESSED} END"
@@ -214,12 +216,12 @@ def image_may_be_large(columns: Iterable[tuple[Column, str]]) -> str:
 
 
 def row_can_be_tried(values: Iterable[str]) -> str:
-    """SQL: whether the row may be put together, to find out how long its text is."""
+    """SQL: whether the row may be built to find out how long its text is."""
     return f"{_sum(map(_stored, values))} OPERATOR(pg_catalog.<=) {_MAX_STORED_BYTES}"
 
 
 def record_can_be_tried(record: str) -> str:
-    """plpgsql: the same of a row trigger's OLD or NEW. The size of one above 2 GB is negative."""
+    """plpgsql: the same for OLD or NEW in a row trigger. The size of a record above 2 GB is negative."""
     return f"pg_catalog.pg_column_size({record}) BETWEEN 0 AND {_MAX_STORED_BYTES}"
 
 
@@ -301,12 +303,12 @@ def large_columns(shape: Shape) -> list[Column]:
 
 
 def keys_may_be_long(log: LogDefinition) -> bool:
-    """Whether ``written_rows`` has ``key_bytes``."""
+    """Whether ``written_rows`` has a column ``key_bytes``."""
     return bool(_long_keys(log))
 
 
 def is_long_key(alias: str) -> str:
-    """SQL: whether the row's key has a row of the log for itself."""
+    """SQL: whether the row's key gets a log row of its own."""
     return f"{alias}.key_bytes OPERATOR(pg_catalog.>) {MAX_LONG_KEY_BYTES}"
 
 

@@ -50,15 +50,15 @@ _SQL = queries.load("catalog")
 _ALIAS = "exportd_row"
 
 _MAX_LOOKS = 3
-"""A table that changes between two looks is looked at again, so often."""
+"""How often a table that changes between two looks is looked at again."""
 
 _MAX_ORGANIZATIONS = 100
 _SEARCH_MS = 2000
-"""How long a table is searched for the rows of an organization."""
+"""How long a table is searched for rows of an organization."""
 
 
 async def check(catalog: Catalog, connection: "Connection") -> list[Problem]:
-    """Everything in the database that prevents the export of the entities; empty when nothing does.
+    """All problems in the database that prevent the export of the entities; empty when there are none.
 
     Raises TransientError or PermanentError when the database cannot be read.
     """
@@ -71,8 +71,8 @@ async def problems_by_entity(
 ) -> dict[EntityCode, list[Problem]]:
     """The same for each entity that cannot be exported; the others are left out.
 
-    ``reads_rows`` looks for duplicate keys as well. A daemon leaves that to the job that reads the table: it may take
-    long, and may run code of the table's owner.
+    With ``reads_rows`` it looks for duplicate keys as well. A daemon leaves that to the job that reads the table,
+    because it may take long, and may run code of the table's owner.
     """
     entities = list(catalog.entities.values())
     problems: dict[EntityCode, list[Problem]] = {}
@@ -121,7 +121,7 @@ def _expression_findings(
 
 
 async def examine(catalog: Catalog, connection: "Connection") -> Catalog:
-    """The catalog with what only the database knows of the entities that fit it; the others are out of order.
+    """Complete the entities that fit the database. The others are out of order.
 
     Raises TransientError or PermanentError when the database cannot be read.
     """
@@ -145,10 +145,10 @@ async def examine(catalog: Catalog, connection: "Connection") -> Catalog:
 
 
 async def reexamine(known: Catalog, written: Catalog, connection: "Connection") -> Catalog:
-    """A catalog that has been examined before, as it is now; ``written`` is as the file has it.
+    """Examine a catalog again. ``written`` is the catalog in the file.
 
-    What fits stays as it was known. What does not, or did not, is read anew from what is written: a table that is back
-    may have other columns. An entity that is out of order keeps what was known of it.
+    Entities that fit stay as they are. One that does not fit, or did not, is completed again from the file, because a
+    restored table may have other columns. An entity that is out of order keeps what was known of it.
     """
     doubtful = known.out_of_order.keys() | (await problems_by_entity(known, connection)).keys()
     if not doubtful:
@@ -238,8 +238,8 @@ async def check_organizations(
 ) -> list[str]:
     """A sentence for each organization that is no value of a tenant column's type, or has no row in any of its tables.
 
-    ``entities_of`` says what is exported of each. A table that takes long to search is not searched to its end. Raises
-    TransientError or PermanentError when the database cannot be read.
+    ``entities_of`` has the entities that each organization exports. A table that takes too long is not searched to its
+    end. Raises TransientError or PermanentError when the database cannot be read.
     """
     problems = []
     for organization in list(entities_of)[:_MAX_ORGANIZATIONS]:

@@ -3,8 +3,8 @@
 Fields and types that the file leaves open stay open in the ``Catalog``; ``checker.resolve`` reads them from the live
 database.
 
-What no single key shows is checked too: names used twice, unknown references, a key that is not exported. Like the
-settings' checks, these read the raw data and ignore what has the wrong type.
+Problems between keys are found too: names used twice, unknown references, a key that is not exported. Like the checks
+of the settings, these read the raw data and ignore values of the wrong type.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -29,8 +29,8 @@ class Catalog:
     """What can be exported. ``entities`` is in the file's order.
 
     ``open_types`` are the fields whose type the file does not declare. An entity without fields exports every column.
-    ``out_of_order`` are the entities that do not fit the database at the moment, with what is wrong; it is empty until
-    ``checker.examine`` has looked. ``document`` is the file it was read from.
+    ``out_of_order`` has the entities that do not fit the database at the moment, with their problems; it is empty until
+    ``examine`` has looked. ``document`` is the file from which the catalog was read.
     """
 
     entities: dict[EntityCode, Entity]
@@ -39,7 +39,7 @@ class Catalog:
     document: Document = field(default=Document("", {}), repr=False)
 
     def get(self, code: EntityCode) -> Entity:
-        """The entity. Raises PermanentError when the catalog has none of this code."""
+        """The entity with this code. Raises PermanentError when there is none."""
         entity = self.entities.get(code)
         if entity is None:
             hint = did_you_mean(code, self.entities, what="entities of the catalog")
@@ -51,11 +51,11 @@ class Catalog:
         return frozenset(name for entity, name in self.open_types if entity == code)
 
     def is_open(self, code: EntityCode) -> bool:
-        """Whether an entity of the catalog leaves fields or types to the database."""
+        """Whether the catalog leaves fields or types of an entity to the database."""
         return not self.entities[code].fields or bool(self.open_fields(code))
 
     def trouble(self, code: EntityCode) -> str | None:
-        """What is wrong with an entity that is out of order, in one line; None for one that is in order."""
+        """The problems of an entity that is out of order, in one line; None for one that is in order."""
         problems = self.out_of_order.get(code)
         return None if problems is None else "; ".join(map(str, problems))
 
@@ -63,7 +63,7 @@ class Catalog:
         """A problem of an entity, at the line of one of its keys."""
         if code not in self.entities or not self.document.name:
             return Problem(code, sentence)
-        # By the file: ``entities`` may be a part of it.
+        # Looked up in the file, because ``entities`` may be only a part of it.
         written = [entity.get("code") for entity in self.document.data["entity"]]
         path = ("entity", written.index(code), *about)
         return Problem(self.document.where(path), f"{code}: {sentence}")
@@ -127,7 +127,7 @@ def _field(entry: FieldEntry) -> Field:
 
 
 def check_entries(document: Document) -> Iterator[Problem]:
-    """Every problem between the entities, and between the fields of an entity."""
+    """All problems between entities, and between the fields of an entity."""
     entries = list(document.tables("entity"))
     yield from _duplicates(document, entries, "code", what="an entity")
     yield from _duplicates(document, entries, "type_token", what="an entity with the type token")

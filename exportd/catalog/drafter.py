@@ -1,7 +1,7 @@
-"""Reads a database's tables and proposes a catalog for them: three queries, no row of a table is read.
+"""Reads the catalogs of a database and proposes an exportd catalog. It needs three queries and reads no row of a table.
 
-The catalog has an entity for each table that can be exported. A table that it leaves out is named at the end with the
-reason; what it writes passes the checks as it is.
+The proposal has an entity for each table that can be exported. Tables that are left out are named at the end with the
+reason. The result passes the checks without changes.
 """
 
 import json
@@ -91,8 +91,8 @@ class ForeignKey:
 def render(tables: Sequence[LiveTable], references: Sequence[ForeignKey], *, tenant_column: str | None) -> str:
     """The catalog as TOML.
 
-    With a ``tenant_column``, tables that lack it are left out; without one, every entity has ``tenant = false``. The
-    tenants' own table has another column for it: the one that the foreign keys of tenant columns refer to.
+    With a ``tenant_column``, tables that lack it are left out; without one, every entity has ``tenant = false``. In the
+    table of the tenants themselves another column is used: the one to which the foreign keys of tenant columns refer.
     """
     tenants = {} if tenant_column is None else _tenants_tables(references, tenant_column)
     kept: list[tuple[Entity, LiveTable]] = []
@@ -118,7 +118,7 @@ def render(tables: Sequence[LiveTable], references: Sequence[ForeignKey], *, ten
 
 
 def _tenants_tables(references: Sequence[ForeignKey], tenant_column: str) -> dict[TableName, str]:
-    """By table, the column that holds what other tables have in their tenant column."""
+    """The tables to which tenant columns refer, each with the referenced column."""
     return {
         reference.other_table: reference.other_columns[reference.columns.index(tenant_column)]
         for reference in references

@@ -1,7 +1,7 @@
 """Checks a field's SQL expression as far as that is possible without the server. Pure.
 
 An expression is put in parentheses into the statements that read a table, for live rows and for images of deleted ones.
-So it must be one expression, complete in itself, over the columns of its row.
+So it must be one complete expression over the columns of its row.
 """
 
 import re
@@ -28,7 +28,7 @@ _SUBSELECTS = frozenset({"select", "with", "table"})
 
 
 def problems_of_expression(expression: str) -> list[str]:
-    """One sentence for each thing that is wrong; empty when it may be shown to the server."""
+    """One sentence for each problem; empty when the expression may be sent to the server."""
     if not expression.strip():
         return ["is empty; write an SQL expression over the table's columns, or use column"]
     if "\x00" in expression:

@@ -1,4 +1,4 @@
-"""Names in the catalog: of fields and entities, made from those of columns and tables, and of tables as it writes them.
+"""Makes names for the catalog: of fields from columns, and of entities from tables. Reads and writes names of tables.
 
 A table is written ``public.accounts``, or ``"My Schema"."orders.old"`` in quotes.
 """
@@ -44,7 +44,7 @@ def snake_case(name: str) -> str:
 
 
 def unique_names(names: Sequence[str], *, taken: Iterable[str] = ()) -> list[str]:
-    """The same names, with a number (from 2) behind each that is used already, by itself or by ``taken``.
+    """The names, with a number (from 2) appended to each that is used already, among themselves or in ``taken``.
 
     Names that differ in upper and lower case only count as the same, because they do in many warehouses. A number never
     makes a name that another one has.

@@ -30,7 +30,7 @@ _TEXTS = frozenset({"text", "varchar", "bpchar", "name", "citext"})
 INSTANTS = frozenset({"date", "timestamp", "timestamptz"})
 """Types of pg_catalog whose values are points in time: days, or times with or without a zone."""
 
-# What a declared type accepts beside its own: looser, where no reader is misled.
+# Other types that a declared type accepts: less strict ones that do not mislead a reader.
 _ALSO: dict[str, frozenset[str]] = {
     "integer": frozenset({"numeric"}),  # numeric(20,0) is how some spell a large integer
     "float": frozenset({"int2", "int4", "int8"}),
@@ -38,7 +38,7 @@ _ALSO: dict[str, frozenset[str]] = {
 }
 
 _NO_MODIFIER = -1
-"""pg_attribute.atttypmod of a column of the type itself: numeric whose values each have a scale of their own."""
+"""pg_attribute.atttypmod of a type without modifiers, such as numeric, whose values each have their own scale."""
 
 _ALIKE_TYPES = frozenset(
     {
@@ -48,11 +48,12 @@ _ALIKE_TYPES = frozenset(
         *("int4range", "int8range", "daterange", "tsrange", "tstzrange"),
     }
 )
-"""Types of pg_catalog whose equal values are spelled alike. All others have values that are equal and look different:
-float8 0 and -0, interval 1 day and 24:00:00, jsonb 1 and 1.0, whatever holds numbers, and what we do not know."""
+"""Types of pg_catalog whose equal values are always written alike. All others have equal values that are written
+differently: float8 0 and -0, interval 1 day and 24:00:00, jsonb 1 and 1.0, and whatever contains numbers or is unknown.
+"""
 
 _MODIFIED_ALIKE_TYPES = frozenset({"numeric", "bpchar"})
-"""Those that are spelled alike when the column says how: numeric(10,2), char(3)."""
+"""Types whose equal values are written alike if the column has a modifier: numeric(10,2), char(3)."""
 
 _ENUM = "e"
 _FLOATS = frozenset({"float4", "float8", "interval"})
@@ -92,7 +93,7 @@ def accepts(declared: str, type_: ValueType) -> bool:
 
 
 def accepts_format(declared: str | None, type_: ValueType) -> bool:
-    """Whether the ``declared`` format is not contradicted: a text may hold anything, a date is no uuid."""
+    """Whether the values may have the ``declared`` format: a text may have any, but a date is never a uuid."""
     if declared is None or type_.base in _TEXTS:
         return True
     return not type_.is_nested and _FORMATS.get(type_.base) == declared
@@ -126,9 +127,9 @@ class LiveIndex:
 
     @property
     def weakness(self) -> str | None:
-        """Why it does not identify every row at the end of each transaction; None when it does.
+        """The reason why it does not identify every row at the end of each transaction; None when it does.
 
-        One that is deferrable does: exports see what was committed.
+        A deferrable index does, because exports see only committed rows.
         """
         if None in self.columns:
             return "is on an expression"
@@ -173,7 +174,7 @@ class LiveTable:
 
     @classmethod
     def from_json(cls, text: str) -> "LiveTable":
-        """The table that a row of the query ``describe_tables`` describes."""
+        """Read a row of the query ``describe_tables``."""
         given: dict[str, Any] = json.loads(text)
         given["name"] = TableName(*given["name"])
         given["columns"] = tuple(_column(column) for column in given["columns"])
@@ -233,21 +234,23 @@ class Column:
 
     @property
     def spelling_depends_on_session(self) -> bool:
-        """Whether two values that differ may be spelled alike in a session with unusual settings: floats cut short."""
+        """Whether two different values may be written alike in a session with unusual settings, such as floats with
+        fewer digits.
+        """
         return not self.equal_means_alike and (
             self.base_type in _FLOATS or self.base_kind in _HOLDING_KINDS or self.element_type != ""
         )
 
     @property
     def is_user_defined(self) -> bool:
-        """Whether its type below domains is not one of Postgres itself: an extension's, or the application's."""
+        """Whether its type below domains belongs to an extension or to the application, not to Postgres itself."""
         return "." in self.base_type
 
     @property
     def is_logged_as_text(self) -> bool:
         """Whether the change log holds its values as text.
 
-        Nothing of ours may depend on a type that can be dropped, and an array of arrays is no array of keys.
+        The log must not depend on a type that can be dropped, and an array of arrays cannot hold keys.
         """
         return self.is_user_defined or bool(self.element_type)
 
@@ -261,7 +264,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class CaptureTrigger:
-    """A trigger that calls a function of ours.
+    """A trigger that calls a function of exportd.
 
     ``enabled`` is pg_trigger.tgenabled, ``xmin`` the row's version, ``fires`` its tgtype: when and at what level.
     ``conditional``: it has a WHEN or a list of columns, so it does not fire for every change.
@@ -315,7 +318,7 @@ class Shape:
         return (self.root, *self.members)
 
     def up_to(self, last_member: int) -> "Shape":
-        """The tree without the members whose oid is higher, which have come since."""
+        """The tree without the members that were added later, which have a higher oid."""
         return replace(self, members=tuple(member for member in self.members if member.oid <= last_member))
 
     @property

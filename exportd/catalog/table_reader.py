@@ -1,7 +1,7 @@
-"""Reads what tables are like, in few queries whatever their number; no row of them is read.
+"""Reads the definitions of tables, in few queries however many tables there are. No row is read.
 
-What the catalog is compared with takes one query; the shape of entities' tables, from which their capture is made,
-takes six, and one to see whether they are still the same.
+One query reads what the catalog is compared with. Six queries read the shapes of entities' tables, from which their
+capture is made, and one checks whether the shapes are unchanged.
 """
 
 from collections import defaultdict
@@ -59,7 +59,7 @@ async def list_schemas(connection: "Connection") -> list[str]:
 async def unreadable_members(connection: "Connection", names: Collection[TableName]) -> tuple[TableName, ...]:
     """The partitions and inheritance children of these tables that the connection's role may not read.
 
-    Exports read them all the same, by the right on their root. Raises TransientError or PermanentError.
+    Exports can read them nevertheless, with the right on their root. Raises TransientError or PermanentError.
     """
     async with reading(connection, doing="looking at partitions"):
         rows = await connection.fetch(_SQL["unreadable_members"], *_columns(names))
@@ -69,9 +69,9 @@ async def unreadable_members(connection: "Connection", names: Collection[TableNa
 async def tables_without_tenant_index(
     connection: "Connection", entities: Iterable[Entity], *, min_bytes: int
 ) -> tuple[tuple[TableName, str], ...]:
-    """The tables of at least that size whose tenant column begins no index, and the column.
+    """The tables of at least this size of which no index begins with the tenant column, and that column.
 
-    A first export of one organization reads such a table whole. Raises TransientError or PermanentError.
+    The first export of each organization reads such a table completely. Raises TransientError or PermanentError.
     """
     columns = {entity.table: entity.tenant for entity in entities if entity.tenant}
     async with reading(connection, doing="looking for indexes"):
@@ -112,7 +112,7 @@ async def read_shapes(connection: "Connection", entities: Sequence[Entity]) -> d
 
 
 async def read_row_estimates(connection: "Connection", entities: Sequence[Entity]) -> dict[EntityCode, int]:
-    """How many rows each entity's table has, of every organization, as the planner takes it to have.
+    """The planner's estimate of the rows in each entity's table, of all organizations.
 
     An entity whose table does not exist, or was never analysed, is left out.
     """
@@ -124,9 +124,9 @@ async def read_row_estimates(connection: "Connection", entities: Sequence[Entity
 
 
 async def read_fingerprint(connection: "Connection", entities: Sequence[Entity]) -> str:
-    """What is equal as long as the entities' shapes, and what is installed of their capture, are the same.
+    """A text that stays equal as long as the entities' shapes and their installed capture are the same.
 
-    ``pages`` is left out. The text says nothing to people. Inside a snapshot's transaction it is that snapshot's.
+    ``pages`` does not count. Inside a snapshot's transaction the text is that of the snapshot.
     """
     row = await connection.fetchrow(
         _SHAPE_SQL["fingerprint"],

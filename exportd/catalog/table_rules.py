@@ -1,7 +1,7 @@
-"""What must be true of a table, its key, its tenant and its fields so that changes can be captured and exported. Pure.
+"""The requirements on a table, its key, its tenant and its fields for capturing and exporting changes. Pure.
 
-It compares an entity with its table as the database has it. Each problem is one sentence that says what to do, with the
-key of the catalog that it is about.
+Compares an entity with its table in the database. Each problem is one sentence that says what to do, with the key of
+the catalog that it concerns.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ _MODIFIED_NAMES = (
     *("date_modified", "modified_date", "last_modified_date", "last_updated_at", "last_updated", "updated_at"),
     *("updated_on", "updated", "dt_last_updated", "dt_updated", "date_updated", "updated_date", "last_updated_date"),
 )
-"""What a column is called that plainly has the time of the last change, in snake_case; the first one is taken."""
+"""Usual names of a column with the time of the last change, in snake_case. The first that exists is used."""
 
 _KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
 
@@ -40,7 +40,7 @@ def missing_table(entity: Entity, others: Sequence[TableName]) -> Finding:
 
 
 def findings(entity: Entity, live: LiveTable, *, open_types: frozenset[str] = frozenset()) -> Iterator[Finding]:
-    """Everything that is wrong, expressions aside. ``open_types`` are fields whose type is not declared."""
+    """All problems except those of expressions. ``open_types`` are fields whose type is not declared."""
     unsuitable = list(_kind_findings(live))
     yield from unsuitable
     if unsuitable:
@@ -208,7 +208,7 @@ def _field_findings(field: Field, live: LiveTable, *, is_open: bool) -> Iterator
 
 
 def type_findings(field: Field, type_: ValueType, subject: str) -> Iterator[Finding]:
-    """Whether a field declares a type, and a format, that its values have; ``subject`` is what has the values."""
+    """The problems of a field's declared type and format. ``subject`` names the column or expression in sentences."""
     proposed, format_ = field_type(type_)
     if not accepts(field.type, type_):
         yield ("type",), f'{subject} {type_.name}; write type = "{proposed}"'
@@ -246,8 +246,8 @@ def no_column(name: str, live: LiveTable) -> str:
 def duplicates_query(entity: Entity, conditions: Sequence[str] = ()) -> str:
     """One row when an organization has some key twice among the rows ``t`` that fulfil the conditions, else none.
 
-    For a table of which no index rules that out: an inheritance child has indexes of its own, and its rows may have
-    keys that its parent's rows have. To a consumer, which holds one record for each key, one of the two is lost.
+    For a table without an index that prevents this: an inheritance child has its own indexes, and its rows may have
+    keys of its parent's rows. A consumer holds one record for each key, so it would lose one of the two.
     """
     tenant = (entity.tenant,) if entity.tenant else ()
     columns = ", ".join(f"t.{identifier(name)}" for name in dict.fromkeys((*entity.key, *tenant)))
@@ -256,7 +256,7 @@ def duplicates_query(entity: Entity, conditions: Sequence[str] = ()) -> str:
 
 
 def duplicates_sentence(entity: Entity) -> str:
-    """What to say of them, and what to do."""
+    """The sentence about duplicates, and what to do."""
     columns = ", ".join(map(identifier, entity.key))
     return (
         f"{entity.table} holds several rows with the same key ({columns}), of which a consumer could keep one only. "

@@ -28,7 +28,7 @@ _HERE = DaemonAddress()
 EntityArgument = Annotated[str, Parameter(completer=completion.ENTITIES)]
 
 _SCHEMA = "schema exportd"
-"""Stands in the place of an entity for the daemon's own tables, which no entity is called."""
+"""Stands for the daemon's own tables in place of an entity. No entity can have this name."""
 
 _DROP_SCHEMA = "DROP SCHEMA IF EXISTS exportd CASCADE"
 
@@ -100,7 +100,7 @@ def uninstall(
         from exportd.telemetry.logging import leave_it_to_the_command
 
         leave_it_to_the_command()
-        # The database itself: a daemon cannot drop the schema that it works with.
+        # Uses the database directly, because a daemon cannot drop the schema that it works with.
         removal = anyio.run(_uninstall_all, at.config, entities, dry_run)
     else:
         body = {"entities": list(entities), "dryRun": dry_run}
@@ -172,7 +172,7 @@ def _shown(
 
 
 async def _planned(config: Path) -> list[Document]:
-    """What an installation would do, the tables of exportd itself first."""
+    """The changes of an installation, beginning with exportd's own tables."""
     from exportd.database.migrator import pending, pending_statements
 
     async with connector(load(config)[0]).connection("migration") as connection:
@@ -232,7 +232,7 @@ async def _uninstall(config: Path, names: tuple[str, ...], *, dry_run: bool) -> 
 
 
 async def _uninstall_all(config: Path, names: tuple[str, ...], dry_run: bool) -> Document:
-    """Remove capture, then the schema: the audit log goes with it, so nothing is written there."""
+    """Remove capture, then the schema. The audit log is dropped with it, so there is no entry."""
     from exportd.model.change_log import log_name
     from exportd.model.entity import EntityCode
 

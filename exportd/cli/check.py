@@ -59,9 +59,9 @@ class _Kind(StrEnum):
     OK = "ok"
     FIX = "fix"
     WARN = "warn"
-    """Works, and gives something up."""
+    """It works, with a disadvantage."""
     NOTE = ""
-    """More on the line before."""
+    """Details of the previous line."""
 
 
 _UNREADABLE = (
@@ -104,7 +104,7 @@ async def _lines(config: Path, settings: Settings, catalog: Catalog) -> AsyncIte
     database = connector(settings)
     async for line in _database(database, settings, catalog):
         yield line
-    # Not the destinations: each is tried by writing to it.
+    # Destinations are tried separately, by writing to them.
     for problem in await anyio.to_thread.run_sync(check_directories, settings.model_copy(update={"destination": ()})):
         yield _Line(_Kind.FIX, str(problem))
     for problem in await anyio.to_thread.run_sync(check_places, settings):
@@ -148,7 +148,7 @@ async def _database(database: Connector, settings: Settings, catalog: Catalog) -
 
 
 async def _stalled_jobs(connection: Connection) -> AsyncIterator[_Line]:
-    """The jobs that wait for the database, or whose last attempt did so in vain, and for what."""
+    """The jobs that wait for the database, or whose last attempt ended waiting, and what they wait for."""
     if await pending(connection):
         return
     with translated("looking for jobs that wait"):
@@ -202,7 +202,7 @@ def _entities_of(settings: Settings, catalog: Catalog) -> dict[str, list[EntityC
 
 
 def _control_problems(control: ControlSettings) -> list[str]:
-    """What keeps the API from being served. Blocking."""
+    """The problems that prevent serving the API. Blocking."""
     problems: list[str] = []
     looks: tuple[Callable[[ControlSettings], str | None], ...]
     looks = (_check_groups, _check_signing_key, _check_certificate)

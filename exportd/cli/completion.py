@@ -1,7 +1,8 @@
-"""What a shell offers as the value of an argument: the codes, entities, jobs and organizations that the daemon knows.
+"""Completes arguments in a shell: codes, entities, jobs and organizations that the daemon knows.
 
-A shell runs ``exportd __complete WORDS`` at each Tab, so this imports neither cyclopts nor the commands, and speaks
-just enough HTTP. Which argument takes what stands in completion.json, which ``make docs`` writes from the command line.
+A shell runs ``exportd __complete WORDS`` at each Tab, so this module imports neither cyclopts nor the commands, and
+implements just enough HTTP. completion.json says which argument takes what; ``make docs`` writes it from the command
+line.
 """
 
 import json
@@ -18,7 +19,7 @@ DEFAULT_SOCKET = "/run/exportd/control.sock"
 _TABLE = os.path.join(os.path.dirname(__file__), "completion.json")  # noqa: PTH118, PTH120 - pathlib takes 10 ms
 _TIMEOUT_S = 2.0
 _PAGING_S = 0.15
-"""After this time no further page is asked for: a person waits."""
+"""After this time no further page is requested, because a person waits."""
 
 Document = Mapping[str, Any]
 
@@ -29,15 +30,15 @@ _LISTS: Mapping[str, tuple[str, str]] = {
     "organizations": ("/v1/organizations", ""),
     "schedules": ("/v1/schedules?pageSize=200", "code"),
 }
-"""By what is offered, the list of the API that holds it, and the field of an item that is offered."""
+"""For each kind, the list of the API and the field of its items that is offered."""
 
 _OF_ONE_ORGANIZATION = {"destinations", "jobs", "schedules"}
 
 
 class Offer:
-    """Marks an argument of a command, as its completer: the daemon's ``kind`` is offered for it.
+    """The completer of a command's argument: the daemon's objects of ``kind`` are offered for it.
 
-    The scripts of the shells then ask at each Tab. cyclopts would import every command to answer; we do not let it.
+    The shells' scripts ask at each Tab. cyclopts is not used for the answer, because it would import every command.
     """
 
     def __init__(self, kind: str) -> None:
@@ -76,7 +77,7 @@ def named_socket(config: str) -> str:
 
 
 def slot(words: Sequence[str], table: Document) -> tuple[str | None, dict[str, str]]:
-    """What is offered for the last of ``words``, if anything, and the values of the options before it. Pure."""
+    """The kind that is offered for the last of ``words``, if any, and the values of the options before it. Pure."""
     words = _joined(words)
     arguments = next((count for count in range(1, len(words)) if " ".join(words[:count]) in table), None)
     if arguments is None:
@@ -105,7 +106,7 @@ def slot(words: Sequence[str], table: Document) -> tuple[str | None, dict[str, s
 
 
 def _joined(words: Sequence[str]) -> list[str]:
-    """Put together again what bash takes apart: ``--option=value`` comes as three words."""
+    """Join words that bash has split: ``--option=value`` comes as three words."""
     joined: list[str] = []
     for word in words:
         behind_option = joined and joined[-1].startswith("-")
@@ -132,7 +133,7 @@ def _offered(words: Sequence[str]) -> Iterator[str]:
     seen = set()
     for item in _items(address, target):
         value = item[field] if field else item
-        # One that begins like an option would be taken for one; one with control characters could be anything.
+        # A value that begins like an option would be taken for one, and control characters are not safe to print.
         if value not in seen and value.isprintable() and not value.startswith("-"):
             seen.add(value)
             yield f"{value}\t{_description(item)}" if field else value
@@ -156,7 +157,7 @@ def _items(address: str, target: str) -> Iterator[Any]:
 
 
 def _get(address: str, target: str) -> Any:
-    """The daemon's answer. HTTP/1.0: it ends where the connection does."""
+    """The daemon's answer. With HTTP/1.0 it ends with the connection."""
     with socket.socket(socket.AF_UNIX) as line:
         line.settimeout(_TIMEOUT_S)
         line.connect(address)

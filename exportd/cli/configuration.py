@@ -1,4 +1,4 @@
-"""Which configuration a command works with, and what it opens from it; and ``exportd config``."""
+"""Opens the configuration for commands, and what they need from it; and ``exportd config``."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

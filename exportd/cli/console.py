@@ -1,11 +1,12 @@
 """``exportd console``: the daemon's pages in a browser, as the user who calls it.
 
-The browser speaks to a port of this machine, and what it asks for goes to the daemon's Unix socket. Other users of this
-machine can open the port too, so only the console's pages are forwarded, and those only to a browser that the daemon
-knows by its session: the address that is printed begins one, once. On Linux the kernel says which user opens the port,
-and others are turned away before they take a place.
+The browser connects to a port of this machine, and its requests are forwarded to the daemon's Unix socket. Other users
+of this machine can open the port too. So only the console's pages are forwarded, and only to a browser that has a
+session: the printed address begins one, once. On Linux the kernel says which user opens the port, and other users are
+refused before they take a place.
 
-The daemon of another host is reached through ssh, which brings its socket here, into a folder of the caller's alone.
+The daemon of another host is reached through ssh, which forwards its socket to a folder that only the caller can
+access.
 """
 
 import http.client
@@ -49,7 +50,7 @@ _MAX_SSH_WORDS = 500
 _CONNECTIONS = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 _ESTABLISHED = "01"
 _LOOPBACK = f"{int.from_bytes(socket.inet_aton('127.0.0.1'), sys.byteorder):08X}"
-"""As the kernel writes addresses, also at the end of one that is IPv4 in IPv6."""
+"""The loopback address in the form that the kernel prints, which also ends an IPv4 address in IPv6."""
 
 _MAX_REPORTED_USERS = 10
 _NOT_FORWARDED = {
@@ -62,12 +63,14 @@ _NOT_FORWARDED = {
     "trailer",
     FORWARDER_HEADER,
 }
-"""Headers that belong to one connection, and ours."""
+"""Headers that belong to one connection, and those of exportd."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Tunnel:
-    """ssh, which brings the socket ``remote`` of ``host`` here, to ``local``. Its complaints are in ``log``."""
+    """An ssh process that forwards the socket ``remote`` of ``host`` to ``local``. Its error messages are in
+    ``log``.
+    """
 
     host: str
     remote: Path
@@ -76,21 +79,23 @@ class _Tunnel:
     log: Path
 
     def wait(self) -> None:
-        """Until the socket is here; a person may have to type a password first. Raises TransientError as ``ended``."""
+        """Wait for the forwarded socket. A person may have to type a password first. Raises TransientError as
+        ``ended``.
+        """
         while not self.local.is_socket():
             if self.process.poll() is not None:
                 raise self.ended()
             time.sleep(_POLL_S)
 
     def ended(self) -> TransientError:
-        """What to say when ssh has ended."""
+        """The error when ssh has ended."""
         return TransientError(
             f"ssh to {self.host} ended{self._words()}. `ssh {self.host}` shows whether it works at all.",
             reason=Reason.DAEMON_UNREACHABLE,
         )
 
     def unanswered(self, error: TransientError) -> TransientError:
-        """What to say when ssh works and the daemon of the host does not answer."""
+        """The error when ssh works but the daemon of the host does not answer."""
         return TransientError(
             f"The daemon at {self.remote} of {self.host} does not answer{self._words() or f': {error.sentence}'}. Name"
             " its socket by --socket, and log in as a user who may open it.",
@@ -137,9 +142,9 @@ def console(
 
 
 def _interrupt_once(*_: object) -> None:
-    """Raise KeyboardInterrupt; a second signal must not interrupt what ends ssh."""
+    """Raise KeyboardInterrupt. A second signal must not interrupt the ending of ssh."""
     for number in _ENDING_SIGNALS:
-        # Not SIG_IGN: of a signal that has come already, Python would say that it is ignored.
+        # Not SIG_IGN: Python would report that a signal which has come already is ignored.
         signal.signal(number, lambda *_: None)
     raise KeyboardInterrupt
 
@@ -153,7 +158,7 @@ def _invitation(client: SocketClient, tunnel: _Tunnel | None, *, read_only: bool
 
 
 def _serve(server: "_Server", tunnel: _Tunnel | None) -> None:
-    """Until Ctrl-C. Raises TransientError when ssh ends before."""
+    """Serve until Ctrl-C. Raises TransientError when ssh ends before."""
     if tunnel is None:
         server.serve_forever()
         return
@@ -169,9 +174,9 @@ def _serve(server: "_Server", tunnel: _Tunnel | None) -> None:
 
 @contextmanager
 def _tunnel(host: str, remote: Path) -> Iterator[_Tunnel]:
-    """The daemon's socket of a host, here, until the end of the block.
+    """Forward the socket of a host's daemon until the block ends.
 
-    Raises SettingsError for what is no host, and without ssh; TransientError when ssh ends.
+    Raises SettingsError for an invalid host and when ssh is missing; TransientError when ssh ends.
     """
     if not host or host.startswith("-") or not host.isprintable() or " " in host:
         raise SettingsError.of(f"{host!r} is no host. Give a name as ssh knows it, such as web1", where="--host")
@@ -215,7 +220,7 @@ class _Server(ThreadingHTTPServer):
         self._reported = set[int]()
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
-        """Turn away what other users of this machine open, so that they take no place."""
+        """Refuse connections of other users of this machine, so that they take no place."""
         user = _user_of(client_address[1], self.server_port)
         if user is None or user in self._users:
             return True
@@ -225,23 +230,23 @@ class _Server(ThreadingHTTPServer):
         return False
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A browser or a daemon that goes away in the middle of an answer is no fault."""
+        """Ignore a browser or a daemon that closes its connection in the middle of an answer."""
         if not isinstance(sys.exception(), OSError | http.client.HTTPException):
             super().handle_error(request, client_address)
 
 
 _NO_USER = -1
-"""Of a connection that has ended already, so that the kernel does not say whose it was."""
+"""Stands for the user of a connection that has ended already, which the kernel does not name."""
 
 
 def _own_users() -> frozenset[int]:
-    """Who may open the port: the caller, root, and who became root by sudo."""
+    """The users who may open the port: the caller, root, and the user who became root by sudo."""
     by_sudo = os.environ.get("SUDO_UID", "") if os.getuid() == 0 else ""
     return frozenset({0, os.getuid(), *([int(by_sudo)] if by_sudo.isdecimal() else [])})
 
 
 def _user_of(port: int, own_port: int) -> int | None:
-    """The number of the user who has connected from a ``port`` of this machine; None where the kernel does not say."""
+    """The number of the user who has connected from a ``port`` of this machine; None when the kernel does not tell."""
     known = False
     for connections in _CONNECTIONS:
         try:
@@ -259,7 +264,7 @@ def _user_of(port: int, own_port: int) -> int | None:
 
 
 class _Forwarder(BaseHTTPRequestHandler):
-    """One connection of a browser."""
+    """Handles one connection of a browser."""
 
     server: _Server
     protocol_version = "HTTP/1.1"
@@ -303,7 +308,7 @@ class _Forwarder(BaseHTTPRequestHandler):
             self._answer(answer)
 
     def _hang_up_with_browser(self, line: socket.socket) -> None:
-        """End a stream as soon as its page is left: a user may follow only so many."""
+        """End a stream when its page is left, because the streams of a user are limited."""
         with suppress(OSError):
             while True:
                 with suppress(TimeoutError):
@@ -323,4 +328,4 @@ class _Forwarder(BaseHTTPRequestHandler):
             self.wfile.write(piece)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # as the base class calls it
-        """The daemon has the log."""
+        """Log nothing, because the daemon logs requests."""

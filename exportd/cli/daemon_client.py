@@ -1,4 +1,4 @@
-"""The daemon that a command asks: the options that say where it is, and its answers about one organization."""
+"""The daemon that a command calls: the options that say where it is, and requests about one organization."""
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ TimeoutOption = Annotated[
 ]
 
 LONG_TIMEOUT_S = 300.0
-"""For what waits for locks, or checks everything anew."""
+"""The timeout of requests that wait for locks or check everything."""
 
 Kind = Literal["schedules", "destinations"]
 T = TypeVar("T")
@@ -69,7 +69,7 @@ class OrganizationClient:
         return pages(self.client, self._path(kind))
 
     def id_of(self, kind: Kind, code: str) -> str:
-        """The id of what has this code; an id is taken as it is."""
+        """The id of the object with this code. An id is accepted too."""
         for document in self.listed(kind):
             if code in {document["code"], document["id"]}:
                 return str(document["id"])
@@ -83,33 +83,35 @@ class OrganizationClient:
         return [self.id_of(kind, code) for code in codes]
 
     def get(self, kind: Kind, code: str) -> Document:
-        """As its organization sees it: what ``replace`` takes."""
+        """The object as its organization sees it, which ``replace`` takes."""
         return self.client.request("GET", self._path(kind, self.id_of(kind, code)))
 
     def details(self, kind: Kind, object_id: str) -> Document:
-        """As operators see it."""
+        """The object as operators see it."""
         return self.client.request("GET", f"/v1/{kind}/{object_id}")
 
     def create(self, kind: Kind, body: Document) -> Document:
         return self.client.request("POST", self._path(kind), body=body)
 
     def replace(self, kind: Kind, body: Document) -> Document:
-        """``body`` is what was read, with changes. PermanentError when it has been edited since."""
+        """Replace an object. ``body`` is what was read, with changes. Raises PermanentError when it was
+        edited since.
+        """
         return self.client.request("PUT", self._path(kind, body["id"]), body=body)
 
     def delete(self, kind: Kind, code: str) -> Document:
         return self.client.request("DELETE", self._path(kind, self.id_of(kind, code)))
 
     def operate(self, kind: Kind, code: str, verb: str, body: Document | None = None) -> Document:
-        """One of the daemon's own verbs, such as ``pause``."""
+        """Run an operation on an object, such as ``pause``."""
         return self.client.request("POST", f"/v1/{kind}/{self.id_of(kind, code)}/{verb}", body=body)
 
     def export(self, body: Document) -> UUID:
-        """Ask for an export without a schedule; the job."""
+        """Request an export without a schedule. Returns the job."""
         return UUID(self.client.request("POST", self._path("adhoc"), body=body)["jobId"])
 
     def preview_export(self, body: Document) -> Document:
-        """What such an export would hold; nothing is run."""
+        """Preview such an export. Nothing is run."""
         query = {"organization": self.organization}
         return self.client.request("POST", "/v1/adhoc/preview", query=query, body=body)
 
@@ -140,9 +142,9 @@ class DaemonAddress:
         *,
         usual_timeout_s: float = TIMEOUT_S,
     ) -> T:
-        """What a daemon answers; where none listens, what ``read`` finds with the configuration alone.
+        """The answer of the daemon; if none listens, the result of ``read`` with the configuration.
 
-        For the commands that have to work without a daemon. Standard error says when there was none.
+        For commands that have to work without a daemon. They say so on standard error.
         """
         try:
             return ask(self.client(usual_timeout_s=usual_timeout_s))
@@ -200,7 +202,9 @@ def one_of(kind: Kind, code: str, called_so: Iterable[T], owner_of: Callable[[T]
 
 
 def _require_same_database(client: SocketClient, config: Path) -> None:
-    """A configuration of its own that names no socket leads to the usual daemon, which may be that of another one."""
+    """Refuse a daemon with another database. A configuration without a socket leads to the usual daemon, which may have
+    another configuration.
+    """
     from exportd.cli.configuration import load
     from exportd.settings.dsn import Address
 

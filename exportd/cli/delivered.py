@@ -1,7 +1,7 @@
-"""What reads what was delivered: ``exportd verify``, ``replay`` and ``loader``.
+"""The commands that read delivered files: ``exportd verify``, ``replay`` and ``loader``.
 
-Verifying says whether what lies in a bucket or directory is whole and unaltered. Replaying rebuilds the exported tables
-in a DuckDB file. The loader prints a run's statements for a database.
+Verifying checks that the files in a bucket or directory are complete and unaltered. Replaying rebuilds the exported
+tables in a DuckDB file. The loader prints a run's statements for a database.
 """
 
 from contextlib import aclosing
@@ -34,7 +34,7 @@ _MAX_PRINTED = 10
 
 
 async def verify_place(place: str, organization: str | None, as_json: bool) -> Exit:
-    """Verify, print what was found, and say how the command ends."""
+    """Verify, print the findings, and return the exit code."""
     location = parse_location(place)
     owner = OrganizationId(organization) if organization else None
     async with aclosing(open_location(location)) as store:

@@ -47,7 +47,7 @@ Bucket = Annotated[str | None, Parameter(help="The bucket's name.")]
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DestinationOptions:
-    """What can be said of a destination when it is made, and when it is edited."""
+    """The options for creating and editing a destination."""
 
     name: Annotated[str | None, Parameter(help="A name for people.")] = None
     prefix: Annotated[str | None, Parameter(help="A folder inside the bucket; '' for none.")] = None
@@ -140,7 +140,7 @@ def edit(
         raise SettingsError.of("there is nothing to change: give an option, such as --prefix")
     client = at.organization_client()
     body = {**client.get("destinations", code), **changes}
-    # An empty text takes away what was there.
+    # An empty text removes the value.
     body = {field: value for field, value in body.items() if value != ""}
     replaced = client.replace("destinations", body)
     _print(client.details("destinations", replaced["id"]), as_json=json)

@@ -1,6 +1,6 @@
 """``exportd download``: a finished job's files, copied into a directory and compared with their checksums.
 
-They come from the daemon that ran the job; where no daemon runs, from the spool on this host.
+The files come from the daemon that ran the job, or from the spool on this host if no daemon runs.
 """
 
 import errno
@@ -32,7 +32,7 @@ _MANIFEST_NAME = "manifest.json"
 _LAYOUT = Layout()
 
 Read = Callable[[str], Iterator[bytes]]
-"""The bytes of a file of the job, piece by piece."""
+"""Reads a file of the job, piece by piece."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +43,10 @@ class _File:
 
 
 def download_job(job_id: str, to: Path, at: DaemonAddress, *, as_json: bool = False) -> None:
-    """Copy the parts and the manifest below ``to``, each part compared with its SHA-256. ``as_json`` prints one line.
+    """Copy the parts and the manifest below ``to``, and compare each part with its SHA-256. ``as_json`` prints one
+    line.
 
-    Raises PermanentError when the files cannot be had, differ, or cannot be written.
+    Raises PermanentError when the files are not available, differ, or cannot be written.
     """
     try_target(to)
 
@@ -102,7 +103,8 @@ def _copy(files: list[_File], to: Path, read: Read) -> None:
     with progress_bar("copying") as progress:
         progress.begin(sum(file.size_bytes for file in files))
         try:
-            # Read first: when the files cannot be had, nothing is written. Written last: the others are there then.
+            # The manifest is read first, so that nothing is written when the files are not available. It is written
+            # last, when the others exist.
             document = b"".join(read(_MANIFEST_NAME))
             manifest = parse(document)
             for file in files:

@@ -1,6 +1,6 @@
 """``exportd entity`` and ``catalog``: what is exported, and a proposal of what could be.
 
-``entity`` works without a daemon too: the catalog leaves things open that only the database knows.
+``entity`` works without a daemon too, and then asks the database for what the catalog leaves open.
 """
 
 from collections.abc import Iterable

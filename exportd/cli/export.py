@@ -84,7 +84,7 @@ def _finish(client: OrganizationClient, job: UUID, to: Path | None, at: Organiza
 
 
 def _with_zone(text: str) -> str:
-    """Raises SettingsError for what is no date and time with a time zone."""
+    """Read a date and time. Raises SettingsError unless it has a time zone."""
     try:
         if datetime.fromisoformat(text).tzinfo is not None:
             return text

@@ -51,7 +51,7 @@ _COLUMNS: Mapping[str, Callable[[Mapping[str, Any]], object]] = {
 
 _MAX_LISTED = 1000
 _BEGINNING = re.compile(rf"(?=.{{{MIN_ID_LENGTH},35}}$)[0-9a-fA-F]{{8}}(-[0-9a-fA-F-]*)?")
-"""What may be the beginning of an id, and is none."""
+"""Matches a text that may be the beginning of an id, but is not a whole id."""
 
 JobStatus = Literal["PENDING", "RUNNING", "SUCCEEDED", "FAILED"]
 JobArgument = Annotated[
@@ -167,7 +167,7 @@ def job_document(client: SocketClient, job_id: str) -> Document:
 
 
 def whole_id(client: SocketClient, text: str) -> str:
-    """The id of the one job, among the newest, whose id begins with ``text``; other texts are returned as they are.
+    """The id of the newest job whose id begins with ``text``. Other texts are returned as they are.
 
     Raises SettingsError when several jobs begin so.
     """
@@ -244,7 +244,7 @@ def _print_deliveries(deliveries: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _print_attempts(attempts: Sequence[Mapping[str, Any]]) -> None:
-    """A job that did it in one attempt has nothing to tell of it."""
+    """Print the attempts of a job that needed more than one."""
     if len(attempts) < 2:
         return
     print_line()

@@ -24,7 +24,8 @@ app = App(
     version=__version__,
     help_format="plaintext",
 )
-# By name: what a command imports is loaded when it is run, so its line in the help stands here.
+# Registered by name, so that a command's imports are loaded only when it is run. Therefore its line in the help stands
+# here.
 for _group, _help in {
     "capture": "Install, inspect and remove the triggers that record changes.",
     "daemon": "The daemons of the database, which `exportd status` lists.",

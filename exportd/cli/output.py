@@ -1,9 +1,9 @@
 """What commands print, and how they end: tables for people, JSON for programs, exit codes, one sentence for an error.
 
-Nothing else of the command line writes.
+No other module of the command line writes.
 
-Names, codes and messages were written by others. Here they become text that a terminal only shows: never markup, never
-an escape sequence, never a line of their own, and never a character that the terminal's encoding lacks.
+Names, codes and messages were written by others. Here they become text that a terminal only shows: no markup, no escape
+sequences, no line breaks, and no characters that the terminal's encoding lacks.
 """
 
 import json
@@ -28,22 +28,22 @@ AsJson = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON 
 _LAYOUT = "\n\t"
 
 _WIDTH_WITHOUT_TERMINAL = 220
-"""Wide enough that no cell is folded: what reads a pipe goes by lines."""
+"""Wide enough that no cell is folded, because programs that read a pipe work by lines."""
 
 _ORGANIZATION = "ORGANIZATION"
 _JOB_COLUMNS = {"JOB", "RUNNING JOB"}
 _FIRST_TO_GO = ("FILES", "DELETED", "FORMAT", "ORIGIN", "VERSION", "LAST DUE", "CREATED", "SIZE", "ENTITIES")
-"""Which columns go where a terminal is too narrow for all, the first one first; ``--json`` has everything."""
+"""The columns that are left out when a terminal is too narrow, the first one first. ``--json`` has all."""
 
 _GAP = 2
-"""Between two columns, where there is room; one where not."""
+"""The space between two columns; one character if there is no room."""
 
 _MIN_PATH_WIDTH = 16
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 MIN_ID_LENGTH = 8
-"""How much of an id stands in a narrow table, at least. Commands take so much of a job's id for the whole."""
+"""The fewest characters of an id in a narrow table. Commands accept that many for the whole id of a job."""
 
 
 def print_line(text: str = "") -> None:
@@ -52,24 +52,24 @@ def print_line(text: str = "") -> None:
 
 
 def print_script(text: str) -> None:
-    """Lines for a program to read, such as SQL: as they are, but for a person at a terminal only what is printable."""
+    """Print lines for programs, such as SQL, unchanged; on a terminal, only printable characters."""
     sys.stdout.write(f"{on_terminal(text, keep=_LAYOUT) if sys.stdout.isatty() else _encodable(text)}\n")
 
 
 def print_error(sentence: str) -> None:
-    """A sentence on standard error. Its further lines are indented: none looks like one of ours."""
+    """Print a sentence on standard error. Further lines are indented, so that none looks like a message of exportd."""
     first, *further = shown(sentence, encoding=sys.stderr.encoding, keep=_LAYOUT).split("\n")
     sys.stderr.write("\n  ".join((f"exportd: {first}", *further)) + "\n")
 
 
 def print_bug(traceback: str) -> None:
-    """Where a fault of ours happened, on standard error, and what to do with it."""
+    """Print a bug of exportd on standard error, and what to do about it."""
     sys.stderr.write(indent(shown(traceback, encoding=sys.stderr.encoding, keep=_LAYOUT), "  "))
     print_error("this is a bug; please report it with the lines above")
 
 
 def print_json(document: Any, *, lines: bool = True) -> None:
-    """A document on several lines or on one, with escapes for what is not printable."""
+    """Print a document on several lines or on one, with escapes for unprintable characters."""
     text = json.dumps(document, indent=2 if lines else None, default=str, ensure_ascii=False)
     sys.stdout.write(f"{shown_json(text, encoding=sys.stdout.encoding)}\n")
 
@@ -77,7 +77,7 @@ def print_json(document: Any, *, lines: bool = True) -> None:
 def print_table(
     columns: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Sequence[str] = (), width: int | None = None
 ) -> None:
-    """A table that fits the terminal; ``numbers`` names the columns that are aligned to the right.
+    """Print a table that fits the terminal. ``numbers`` names the columns that are aligned to the right.
 
     ``width`` is in columns of text: the terminal's when left out.
     """
@@ -103,7 +103,7 @@ def print_table(
             width=wide,
         )
     for row in cells:
-        # As Text, for a string would be read as markup.
+        # As Text, because a string would be read as markup.
         table.add_row(*(Text(cell) for cell in row))
     Console(width=width or _WIDTH_WITHOUT_TERMINAL, highlight=False).print(table)
 
@@ -124,7 +124,7 @@ def print_list(
 
 
 def on_terminal(text: str, *, keep: str = "") -> str:
-    """What others wrote, as standard output can show it on one line; the characters in ``keep`` stay."""
+    """Foreign text in the form in which standard output can show it on one line. The characters in ``keep`` stay."""
     return shown(text, encoding=sys.stdout.encoding, keep=keep)
 
 
@@ -134,10 +134,10 @@ def _encodable(text: str) -> str:
 
 
 def fitted(columns: Sequence[str], rows: Sequence[Sequence[str]], *, width: int) -> tuple[list[str], list[list[str]]]:
-    """A table's columns and rows as far as ``width`` has room for them; pure.
+    """The columns and rows of a table that fit into ``width``. Pure.
 
-    A column of the one organization says nothing and goes. Then ids of jobs are shortened, so that they stay different
-    from each other, likewise organizations that are UUIDs, and then columns go that matter least.
+    A column with only one organization is left out. Then ids of jobs are shortened so far that they stay different from
+    each other, and likewise organizations that are UUIDs. Then the least important columns are left out.
     """
     names, cells = list(columns), [list(row) for row in rows]
     if _ORGANIZATION in names and len({row[names.index(_ORGANIZATION)] for row in cells}) == 1:
@@ -156,9 +156,9 @@ def fitted(columns: Sequence[str], rows: Sequence[Sequence[str]], *, width: int)
 
 
 def column_widths(names: Sequence[str], cells: Sequence[Sequence[str]], room: int) -> list[int | None]:
-    """How wide each column is, so that all together take no more than ``room``; pure.
+    """The width of each column, so that all together take no more than ``room``. Pure.
 
-    Cells are folded between words, and paths anywhere. Where that is not enough, all are None: rich decides.
+    Cells are folded between words, and paths anywhere. If that is not enough, all widths are None, and rich decides.
     """
     columns = list(zip(names, *cells, strict=True))
     widths = [max(map(len, column)) for column in columns]
@@ -176,7 +176,7 @@ def _unbroken(word: str) -> int:
 
 
 def shortened(ids: Iterable[str]) -> dict[str, str]:
-    """By id, its beginning of at least 8 characters, as long as no other of the ids begins with the same."""
+    """The beginning of each id, of at least 8 characters, that no other id has."""
     known = set(ids)
     for length in range(MIN_ID_LENGTH, 36):
         if len({text[:length] for text in known}) == len(known):
@@ -191,7 +191,7 @@ def _remove(names: list[str], cells: list[list[str]], name: str) -> None:
 
 
 def _width(names: Sequence[str], cells: Sequence[Sequence[str]]) -> int:
-    """How wide the table is with nothing folded; ids and codes are of one cell a character."""
+    """The width of the table without folding. Each character of ids and codes takes one cell."""
     return sum(max(map(len, column)) for column in zip(names, *cells, strict=True)) + _GAP * (len(names) - 1)
 
 
@@ -226,7 +226,7 @@ def print_answer(answer: Any, sentence: str, *, as_json: bool) -> None:
 
 
 def print_fields(fields: Mapping[str, object]) -> None:
-    """Names and values below each other; those without a value are left out."""
+    """Print names and values below each other. Those without a value are left out."""
     width = max(map(len, fields), default=0)
     for name, value in fields.items():
         if value not in {None, ""}:
@@ -259,17 +259,17 @@ class Exit(IntEnum):
     TRY_AGAIN = 3
     """Something was out of reach or busy."""
     BUG = 70
-    """Our fault; a traceback is shown."""
+    """A bug in exportd; a traceback is shown."""
     INTERRUPTED = 130
     """Ctrl-C."""
 
 
 class DeclinedError(Exception):
-    """The person who was asked said no. Nothing is wrong, so there is no reason code."""
+    """The person has answered no. That is not an error, so there is no reason code."""
 
 
 def exit_code(error: BaseException) -> Exit:
-    """The exit code of the weightiest error in ``error``, which may be a group."""
+    """The exit code of the most serious error in ``error``, which may be a group."""
     match error:
         case BaseExceptionGroup():
             codes = {exit_code(exception) for exception in error.exceptions}
@@ -292,7 +292,7 @@ def reported() -> Iterator[None]:
     except KeyboardInterrupt:
         sys.exit(Exit.INTERRUPTED)
     except BrokenPipeError:
-        # The reader (`| head`) has seen enough; the interpreter must not complain about it at exit either.
+        # The reader (`| head`) has closed the pipe. The interpreter must not report that at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(Exit.DONE)
     except Exception as error:
@@ -302,7 +302,7 @@ def reported() -> Iterator[None]:
 
 
 def _say(error: Exception, code: Exit) -> None:
-    """Say it on standard error; without a reader there, the exit code says enough."""
+    """Write to standard error. If it is closed, the exit code has to suffice."""
     try:
         if code is Exit.BUG:
             print_bug(traceback.format_exc())

@@ -1,5 +1,5 @@
-"""How work comes along, for people at a terminal and programs: a job by the daemon's server-sent events, read line by
-line; what a command does by itself by a bar.
+"""Shows the progress of work to people at a terminal and to programs: of a job by the daemon's server-sent events, and
+of a command's own work by a bar.
 """
 
 import json
@@ -47,7 +47,7 @@ def parse_events(lines: Iterable[bytes]) -> Iterator[ProgressEvent]:
 
 
 def event_line(event: ProgressEvent) -> str:
-    """An event as one line."""
+    """An event in one line."""
     data = event.data
     if event.name == "phase":
         phase = "waiting" if data["state"] == "PENDING" else str(data["phase"]).lower()
@@ -90,7 +90,7 @@ def follow(client: SocketClient, job: UUID, *, as_json: bool = False) -> Exit:
 
 @contextmanager
 def _display(*, as_json: bool) -> Iterator[Callable[[ProgressEvent], None]]:
-    """Lines; a person at a terminal sees progress change in place."""
+    """Print events as lines; on a terminal the progress changes in place."""
     if as_json:
         yield _print_document
     elif not sys.stdout.isatty():
@@ -122,7 +122,7 @@ def _print_document(event: ProgressEvent) -> None:
 
 @contextmanager
 def progress_bar(doing: str) -> Iterator["ReadProgress"]:
-    """A bar of bytes on a terminal; nothing anywhere else. It is drawn on standard error."""
+    """A progress bar of bytes on standard error, if that is a terminal."""
     from exportd.consumer.inventory_reader import ReadProgress
 
     if not sys.stderr.isatty():

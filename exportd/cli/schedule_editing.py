@@ -1,4 +1,4 @@
-"""``exportd schedule create`` and ``edit``: what their options say, as the API has it."""
+"""``exportd schedule create`` and ``edit``: turns their options into requests of the API."""
 
 import re
 import sys
@@ -28,7 +28,7 @@ CodeArgument = Annotated[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GivenRule:
-    """When a schedule fires, as far as options say. An ``offset`` of 0 is none."""
+    """The parts of a rule that options give. An ``offset`` of 0 removes it."""
 
     unit: UnitName | None = None
     period: int | None = None
@@ -51,9 +51,9 @@ _LETTERS: dict[str, UnitName] = {"m": "MINUTE", "h": "HOUR", "d": "DAY"}
 def given_rule(
     *, every: str | None, unit: UnitName | None, period: int | None, offset: int | None, cron: str | None
 ) -> GivenRule:
-    """What the options say; ``every`` is unit and period in one, such as ``15m``, ``1h`` or ``2d``.
+    """The rule in the options. ``every`` is unit and period in one, such as ``15m``, ``1h`` or ``2d``.
 
-    Raises SettingsError for another text, and for two answers to the same question.
+    Raises SettingsError for another text, and when the period is given twice.
     """
     if every is None:
         return GivenRule(unit=unit, period=period, offset=offset, cron=cron)
@@ -80,7 +80,7 @@ def edited(schedule: Mapping[str, Any], changes: Mapping[str, Any], rule: GivenR
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduleOptions:
-    """What can be said of a schedule when it is made, and when it is edited."""
+    """The options for creating and editing a schedule."""
 
     name: Annotated[str | None, Parameter(help="A name for people; the code if left out.")] = None
     entities: Annotated[
@@ -105,7 +105,7 @@ class ScheduleOptions:
     ] = None
 
     def rule(self) -> GivenRule:
-        """When it fires, as far as that was said. Raises SettingsError when it was said twice."""
+        """The given parts of the rule. Raises SettingsError when the period is given twice."""
         return given_rule(every=self.every, unit=self.unit, period=self.period, offset=self.offset, cron=self.cron)
 
     def fields(self, client: OrganizationClient, code: str | None) -> dict[str, Any]:

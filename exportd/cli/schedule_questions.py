@@ -19,7 +19,9 @@ _console = Console(highlight=False)
 
 
 def ask(given: Document, client: OrganizationClient, config: Path) -> Document:
-    """The whole document: ``given``, and what the person answers. DeclinedError when they do not want to save it."""
+    """Ask for everything that ``given`` lacks. Returns the whole document. Raises DeclinedError when the person does
+    not want to save it.
+    """
     body = dict(given)
     if "code" not in body:
         body["code"] = _answer("Code, a short name")
@@ -68,7 +70,7 @@ def _destinations(client: OrganizationClient) -> list[str]:
 
 
 def _rule() -> Document:
-    """A rule within the limits: what is wrong with one is said, and it is asked for again."""
+    """Ask for a rule until it is valid, and print what is wrong with an invalid one."""
     while True:
         unit = _choice("How often: every some …, or by a cron expression", ("MINUTE", "HOUR", "DAY", "CRON"))
         if unit == "CRON":
@@ -96,7 +98,7 @@ def _confirm(body: Document) -> None:
 
 
 def _catalog(config: Path) -> Sequence[str]:
-    """The entities, if this user may read the configuration; otherwise none, and the daemon says what is wrong."""
+    """The entities, if this user may read the configuration. Otherwise none, and the daemon checks the answers."""
     from exportd.cli.configuration import load
 
     try:

@@ -1,4 +1,6 @@
-"""Requests to the daemon of this machine, over its Unix socket. Imports nothing heavy: most commands need no more."""
+"""Sends requests to the daemon of this machine over its Unix socket. It imports only light modules, because most
+commands need no others.
+"""
 
 import http.client
 import json
@@ -33,7 +35,7 @@ SocketPath = Annotated[
 
 
 _TRANSIENT = {Reason.JOB_UNFINISHED}
-"""Refusals that pass by themselves, although clients should not repeat the request at once."""
+"""Reasons of refusals that pass by themselves, although clients should not repeat the request at once."""
 
 
 class NoDaemonError(TransientError):
@@ -48,7 +50,7 @@ class NoDaemonError(TransientError):
 
 
 class SocketClient:
-    """Requests to a daemon. ``timeout_s`` is how long nothing may come while an answer is waited for."""
+    """Sends requests to a daemon. ``timeout_s`` is how long to wait for data of the answer."""
 
     def __init__(self, path: Path, *, timeout_s: float = TIMEOUT_S) -> None:
         self.path = path
@@ -82,7 +84,7 @@ class SocketClient:
 
     @contextmanager
     def stream(self, path: str, *, quiet_s: float = TIMEOUT_S) -> Iterator[Iterator[bytes]]:
-        """The lines of an answer that goes on, as they come, with at most ``quiet_s`` between them.
+        """The lines of a streamed answer as they arrive, with at most ``quiet_s`` seconds between them.
 
         Raises what ``request`` raises, also between lines.
         """
@@ -126,7 +128,7 @@ class SocketClient:
 
 
 class UnixConnection(http.client.HTTPConnection):
-    """HTTP over the Unix socket ``path``. ``timeout_s`` is how long nothing may come or go."""
+    """HTTP over the Unix socket ``path``. ``timeout_s`` is how long to wait for data to be sent or received."""
 
     def __init__(self, path: Path, timeout_s: float) -> None:
         super().__init__("localhost", timeout=timeout_s)
@@ -135,7 +137,7 @@ class UnixConnection(http.client.HTTPConnection):
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
-        # Not by settimeout: when the backlog is full, Python would give up at once instead of waiting.
+        # Not by settimeout, with which Python would fail at once instead of waiting when the backlog is full.
         seconds, rest = divmod(round(self._timeout_s * 1_000_000), 1_000_000)
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(seconds, rest))
         self.sock.connect(os.fspath(self._path))

@@ -1,4 +1,4 @@
-"""``exportd status``: how the daemon is, on one screen. From the document of ``GET /v1/status``."""
+"""``exportd status``: the status of the daemon on one screen, from the document of ``GET /v1/status``."""
 
 import sys
 import time
@@ -30,7 +30,7 @@ _HERE = DaemonAddress()
 _PERIOD_S = 2.0
 
 _PROGRESS_TIMEOUT_S = 1.5
-"""A daemon reads the progress of its jobs once a second."""
+"""How long to wait for progress. A daemon reads that of its jobs once a second."""
 
 _CLEAR = "\x1b[2J\x1b[H"
 """Clears a terminal and moves to its first line."""
@@ -38,7 +38,7 @@ _CLEAR = "\x1b[2J\x1b[H"
 Status = Mapping[str, Any]
 
 _MAX_ENTITIES = 30
-"""How many fit on a screen: those that are furthest behind."""
+"""How many entities fit on a screen. Those that are furthest behind are shown."""
 
 
 def status(
@@ -65,11 +65,11 @@ def status(
 
 
 def _add_progress(document: dict[str, Any], client: SocketClient) -> None:
-    """Give each running job its ``progress``, as far as the daemon sends it in the first moments."""
+    """Add its ``progress`` to each running job, as far as the daemon sends it in time."""
     without = {lease["jobId"]: lease for lease in document["leases"]}
     if not without:
         return
-    # A stream that is quiet, or has no place left, costs the figures and nothing else.
+    # Without a stream, or with one that sends nothing, only these figures are missing.
     with suppress(TransientError), client.stream("/v1/events", quiet_s=_PROGRESS_TIMEOUT_S) as lines:
         for event in parse_events(lines):
             if event.name == "progress" and event.data["jobId"] in without:
@@ -123,8 +123,8 @@ def tables(status: Status) -> Iterator[StatusTable]:
 
 
 def warnings(status: Status) -> list[str]:
-    """What a person should see first, a sentence each: no database, entities out of order, jobs and entities that
-    stall, daemons that disagree.
+    """Warnings, one sentence each: no database, entities out of order, stalled jobs and entities, daemons that
+    disagree.
     """
     trouble = status["listener"].get("trouble")
     stalls = [

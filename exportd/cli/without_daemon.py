@@ -1,4 +1,6 @@
-"""What commands do where no daemon runs: they read the database, and ask it for a run, in the documents of the API."""
+"""What commands do when no daemon runs: they read the database, and write requests into it, with the documents of the
+API.
+"""
 
 import os
 from collections.abc import Sequence
@@ -41,12 +43,12 @@ _UNKNOWN = "Destinations made through the API are not known: {}"
 
 
 def document(answer: Answer) -> Document:
-    """As the API sends it."""
+    """A document in the form in which the API sends it."""
     return answer.model_dump(mode="json", by_alias=True)
 
 
 def own_name() -> str:
-    """Who the audit log says does what this process does: its user, as on the daemon's socket."""
+    """The name of this process's user for the audit log, as on the daemon's socket."""
     return f"unix:{Peer(os.getpid(), os.getuid(), frozenset()).name}"
 
 
@@ -71,7 +73,7 @@ async def read_job(config: Path, job_id: str) -> Document:
 
 
 async def find_job(config: Path, job_id: str) -> JobRecord:
-    """Raises PermanentError NOT_FOUND, also for what is no id."""
+    """Find a job. Raises PermanentError NOT_FOUND, also for a text that is not an id."""
     async with tables(config) as pool:
         try:
             record = await JobTable(pool).get(JobId(UUID(job_id)))
@@ -96,14 +98,14 @@ async def read_schedules(config: Path) -> list[Document]:
 
 
 async def run_schedule(config: Path, schedule_id: str) -> Document:
-    """Queue one more run, as the API does, with the same row in the audit log."""
+    """Queue another run, as the API does, with the same entry in the audit log."""
     async with tables(config) as pool:
         job_id = await ScheduleOperator(pool).run(ScheduleId(UUID(schedule_id)), actor=own_name())
     return {"jobId": str(job_id)}
 
 
 async def read_destinations(config: Path) -> list[Document]:
-    """Those of the configuration, and as far as the database can be asked those that were made through the API."""
+    """The destinations of the configuration and, as far as the database can be read, those of the API."""
     settings, _ = load(config)
     records, pauses = await _stored_destinations(config)
     found = []

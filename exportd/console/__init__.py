@@ -1,5 +1,5 @@
 """The console: the daemon's pages in a browser.
 
-Pages show what the API's own operations answer, and do what those do; none of them asks the database itself. They need
-no JavaScript. ``exportd console`` opens them; over TCP, a person signs in with a program's credentials.
+Pages show the answers of the API's own operations, and carry out the same operations; none asks the database itself.
+They need no JavaScript. ``exportd console`` opens them; over TCP, a person signs in with a program's credentials.
 """

@@ -1,7 +1,7 @@
-"""Where the boxes and lines of a relationship diagram are; and the same diagram as Mermaid has it. Pure.
+"""Computes the boxes and lines of a relationship diagram, and writes the same diagram for Mermaid. Pure.
 
-Entities stand in columns: each to the left of what it refers to, as far as references form no circle. Within a column
-an entity stands near the ones that it is related to, so that few lines cross.
+Entities are placed in columns: each to the left of those that it refers to, as far as references form no circle. Within
+a column, an entity is placed near related ones, so that few lines cross.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -17,12 +17,12 @@ MAX_LABEL_LENGTH = 20
 _SWEEPS = 4
 
 References = Mapping[str, Mapping[str, Sequence[str]]]
-"""By entity and the entity that it refers to: the fields that do."""
+"""For each entity and each entity that it refers to, the fields that do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """An entity; ``x`` and ``y`` are its upper left corner in pixels. ``text`` is its label, shortened."""
+    """The box of an entity. ``x`` and ``y`` are its upper left corner in pixels. ``text`` is its label, shortened."""
 
     code: str
     label: str
@@ -34,7 +34,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A reference from one box to another; ``path`` is what SVG calls ``d``."""
+    """The line of a reference from one box to another. ``path`` is the ``d`` attribute in SVG."""
 
     path: str
     start: str
@@ -44,7 +44,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Diagram:
-    """In pixels."""
+    """A diagram. Sizes are in pixels."""
 
     width: int
     height: int
@@ -68,7 +68,7 @@ def around(centre: "EntityDocument", labels: Mapping[str, str]) -> Diagram:
 
 
 def of_all(entities: Collection["EntityDocument"]) -> Diagram:
-    """All of them, each once; references to others than these are left out."""
+    """All entities, each once. References to other entities are left out."""
     labels = {entity.entity: entity.label for entity in entities}
     references: dict[str, dict[str, list[str]]] = {code: {} for code in labels}
     for entity in entities:
@@ -79,7 +79,9 @@ def of_all(entities: Collection["EntityDocument"]) -> Diagram:
 
 
 def _columns(references: References) -> list[list[str]]:
-    """The entities by how many references away the farthest entity is that they lead to, the farthest first."""
+    """Divide the entities into columns by their distance to the farthest entity that they lead to, the farthest
+    first.
+    """
     depths: dict[str, int] = {}
     for start in references:
         _measure(start, references, depths)
@@ -97,7 +99,7 @@ def _columns(references: References) -> list[list[str]]:
 
 
 def _measure(start: str, references: References, depths: dict[str, int]) -> None:
-    """Depth first, without recursion. A reference back to where the walk comes from counts for nothing."""
+    """Compute the distances depth first, without recursion. A reference back into the current path does not count."""
     path, waiting = {start}, [(start, iter(references[start]))]
     if start in depths:
         return
@@ -158,7 +160,9 @@ def _drawn(
 
 
 def _path(start: Box, end: Box) -> str:
-    """From the right side of a box to the left side of another; to its right side where that is not to the right."""
+    """The path from the right side of a box to the left side of another, or to its right side if that box is not to the
+    right.
+    """
     middle = BOX_HEIGHT // 2
     if start.x < end.x:
         x, y, to_x, to_y = start.x + BOX_WIDTH, start.y + middle, end.x, end.y + middle
@@ -175,7 +179,7 @@ def _shortened(label: str) -> str:
 
 @dataclass(frozen=True, slots=True, order=True)
 class EntityReference:
-    """``source`` has in ``field`` the key of a record of ``target``."""
+    """The field ``field`` of ``source`` has the key of a record of ``target``."""
 
     source: str
     field: str
@@ -186,7 +190,7 @@ class EntityReference:
 
 
 def references(entities: Iterable[Mapping[str, Any]]) -> list[EntityReference]:
-    """All of them, in the catalog's order; ``entities`` are documents of the API, as JSON has them."""
+    """All references, in the order of the catalog. ``entities`` are documents of the API."""
     return [
         EntityReference(entity["entity"], field["name"], field["reference"])
         for entity in entities

@@ -1,5 +1,5 @@
-"""Reads what the forms of pages send: as it was filled in, as the body of the API's request, and as the configuration
-and the command line have it. Pure.
+"""Reads the forms of pages: as they were filled in, as the body of the API's request, and as the configuration and the
+command line would have them. Pure.
 """
 
 import json
@@ -27,13 +27,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """The fields of a form: each name with what was given for it."""
+    """The fields of a form, each name with its values."""
 
     fields: dict[str, list[str]]
 
     @classmethod
     def of(cls, body: bytes) -> "Form":
-        """Raises Refusal 400 for what no form sends."""
+        """Read a form. Raises Refusal 400 for data that no form sends."""
         try:
             text = body.decode("utf-8")
             return cls(parse_qs(text, keep_blank_values=True, strict_parsing=bool(text), max_num_fields=_MAX_FIELDS))
@@ -41,16 +41,16 @@ class Form:
             raise Refusal(400, f"The form cannot be read: {error}. Go back and send it again.") from error
 
     def text(self, name: str) -> str:
-        """What was written in a field, without blanks around it; empty when nothing was."""
+        """The text of a field, without surrounding blanks; empty when nothing was filled in."""
         return self.fields.get(name, [""])[-1].strip()
 
     def texts(self, name: str) -> list[str]:
-        """What was ticked of several."""
+        """The ticked values of a field."""
         return [text for text in self.fields.get(name, []) if text]
 
 
 class FormRefusal(Refusal):
-    """What was filled in is no request of the API's. ``problems`` are sentences by the API's names of fields."""
+    """The form is not a valid request of the API. ``problems`` are sentences, by the API's names of fields."""
 
     def __init__(self, errors: Iterable[Mapping[str, Any]]) -> None:
         found = list(errors)
@@ -62,7 +62,7 @@ class FormRefusal(Refusal):
 
 
 def body_of(kind: TypeAdapter[T], document: object) -> T:
-    """The API's request. Raises FormRefusal with what is wrong."""
+    """The request for the API. Raises FormRefusal with the problems."""
     try:
         return kind.validate_python(document)
     except ValidationError as error:
@@ -70,7 +70,9 @@ def body_of(kind: TypeAdapter[T], document: object) -> T:
 
 
 def tenant_of(organization: str, who: Identity) -> Tenant:
-    """For whom something is done. Raises Refusal 400 for what is no organization, 403 for one that is not theirs."""
+    """The organization for which something is done. Raises Refusal 400 for an invalid one, 403 for one that the visitor
+    may not see.
+    """
     named = organization_of(organization)
     if who.organization not in {None, named}:
         raise Refusal(403, "organization: this is not one that you may see.")
@@ -79,9 +81,9 @@ def tenant_of(organization: str, who: Identity) -> Tenant:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Why a form was not taken: ``status`` of the answer, a sentence, and what is wrong by the API's names of fields.
+    """Why a form was refused: the ``status`` of the answer, a sentence, and the problems by the API's names of fields.
 
-    ``is_stale``: what was edited has been edited by another person since.
+    ``is_stale`` says that another person has edited the same object since.
     """
 
     status: int = 200
@@ -100,13 +102,13 @@ class Refused:
 
 
 NOT_REFUSED = Refused()
-"""Of a form that has not been sent yet."""
+"""The value for a form that was not sent yet."""
 
 
 UNITS = {"HOUR": "Hours", "DAY": "Days", "MINUTE": "Minutes"}
 _OPTIONS = {"cron": "--cron", "unit": "--unit", "period": "--period", "offset": "--offset"}
 OFFSET_UNITS = {"HOUR": "minutes into the hour", "DAY": "hours into the day"}
-"""By the unit of the period. Minutes have no offset."""
+"""The meaning of the offset, by the unit of the period. Minutes have no offset."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,7 @@ class ScheduleForm:
 
     @classmethod
     def sent(cls, form: Form) -> "ScheduleForm":
-        """What a browser sends."""
+        """Read what a browser sends."""
         return cls(
             organization=form.text("organization"),
             name=form.text("name"),
@@ -166,7 +168,9 @@ class ScheduleForm:
 
     @property
     def rule(self) -> dict[str, object]:
-        """The rule's fields, as the API calls them. What is no number stays text: the API says what is wrong."""
+        """The fields of the rule, by the API's names. Values that are not numbers stay text, so that the API says what
+        is wrong.
+        """
         if self.advanced:
             return {"cronExpression": self.cron_expression}
         offset = {} if self.schedule_type == "MINUTE" or not self.offset else {"offset": _number(self.offset)}
@@ -224,7 +228,7 @@ class ScheduleForm:
 
 
 def _toml(value: object) -> str:
-    """JSON's strings and lists are TOML's too, but for one character."""
+    """Write a value for TOML. Strings and lists are written as in JSON, except one character."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
@@ -240,7 +244,7 @@ class AdHocForm:
 
     @classmethod
     def sent(cls, form: Form) -> "AdHocForm":
-        """What a browser sends."""
+        """Read what a browser sends."""
         return cls(
             organization=form.text("organization"),
             destination_ids=tuple(form.texts("destination")),
@@ -274,7 +278,7 @@ class DestinationForm:
 
     @classmethod
     def sent(cls, form: Form) -> "DestinationForm":
-        """What a browser sends. Raises Refusal 400 for a kind that the API does not make."""
+        """Read what a browser sends. Raises Refusal 400 for a kind that the API cannot create."""
         kind = form.text("kind")
         return cls(
             kind=kind,
@@ -300,7 +304,7 @@ class DestinationForm:
 
     @property
     def document(self) -> dict[str, object]:
-        """The body of the API's request. What is left empty is left out."""
+        """The body of the API's request. Empty fields are left out."""
         switched = self.details.get("emptyFiles")
         return {
             "destinationType": self.kind,
@@ -322,7 +326,7 @@ def _as_text(value: object) -> str:
 
 
 def details_of(kind: str) -> list[str]:
-    """What is asked for a destination of a kind, besides its name and code. Raises Refusal 400 for an unknown kind."""
+    """The fields of a kind of destination, besides name and code. Raises Refusal 400 for an unknown kind."""
     if kind not in CREATIONS:
         raise Refusal(400, f"destinationType: should be {' or '.join(CREATIONS)}. Choose one of them.")
     names = [str(known.alias) for known in CREATIONS[kind].model_fields.values()]
@@ -339,7 +343,7 @@ def _number(text: str) -> int | str:
 
 
 def differences(filled: Mapping[str, object], stored: Mapping[str, object]) -> dict[str, object]:
-    """What is stored otherwise than it was filled in, by field; the version is always another."""
+    """The fields that are stored with another value than was filled in, without the version."""
     return {name: stored.get(name) for name in {**stored, **filled} if filled.get(name) != stored.get(name)} | {
         "version": stored["version"]
     }

@@ -1,10 +1,10 @@
-"""Makes pages of templates: escaped, in one frame, with the headers that keep other sites and old copies out.
+"""Renders pages from templates: escaped, in one frame, with the headers that keep out other sites and old copies.
 
-What pages load lies beside them, under addresses that hold its SHA-256: a browser keeps it until it is another. Times,
-sizes, counts and states are written in one way on all pages.
+The files that pages load have addresses with their SHA-256, so a browser keeps each until it changes. Times, sizes,
+counts and states are written in the same way on all pages.
 
-The runbook is a page too, so that a failed job can lead to the part of it that helps. Only links within the runbook are
-links on the page: the other documents are not served.
+The runbook is a page too, so that a failed job can link to the section that helps. Only links within the runbook are
+kept, because other documents are not served.
 """
 
 import gzip
@@ -51,7 +51,7 @@ STATES = {
     "SUCCEEDED": ("✓", "Succeeded"),
     "FAILED": ("✕", "Failed"),
 }
-"""A job's state by sign and word: colour alone says nothing."""
+"""The sign and the word for each state of a job, so that no state is shown by colour alone."""
 
 PHASES = {"EXTRACTING": "Reading", "SEALED": "Files complete", "PUBLISHING": "Delivering"}
 
@@ -61,7 +61,7 @@ CAPTURE = {
     "NONE": "○ none yet: its first run installs it",
     None: "✕ its table is not there",
 }
-"""The state of an entity's capture by sign and word."""
+"""The sign and the word for each state of an entity's capture."""
 
 WHY_FULL = {
     FullReason.FIRST_RUN: "It is the first run.",
@@ -87,7 +87,7 @@ WHY_FULL = {
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """What a person does about a reason. ``section`` is the anchor of the part of the runbook that says more."""
+    """What a person can do about a reason. ``section`` is the anchor of the section of the runbook that says more."""
 
     sentence: str
     section: str | None = None
@@ -138,7 +138,7 @@ WHAT_TO_DO = {
     Reason.CANCELLED: Advice("Nothing: the next run holds the same changes."),
     Reason.BUG: Advice("Report it, with the traceback from the log."),
 }
-"""Of the reasons for which jobs fail, in short; docs/runbook.md has more of them."""
+"""Short advice for reasons of failed jobs. docs/runbook.md has more."""
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
@@ -152,7 +152,7 @@ class Asset:
     compressed: bytes
 
     def answer(self, accepted_encodings: str) -> Response:
-        """The file, compressed for a client that accepts that."""
+        """The file as an answer, compressed for a client that accepts that."""
         is_compressed = "gzip" in accepted_encodings
         headers = HEADERS | {
             "cache-control": "public, max-age=31536000, immutable",
@@ -171,7 +171,7 @@ class Renderer:
 
     @classmethod
     def load(cls) -> "Renderer":
-        """Read everything at once: nothing reads a file while pages are made. It reads files: not in an event loop."""
+        """Read all files at the start, so that none is read while a page is rendered. Blocking."""
         room = files("exportd.console")
         templates = {item.name: item.read_text("utf-8") for item in (room / "templates").iterdir()}
         contents = {item.name: item.read_bytes() for item in _files_below(room / "static")}
@@ -197,12 +197,12 @@ class Renderer:
         return cls(environment, {addresses[name]: _asset(name, content) for name, content in contents.items()})
 
     def page(self, template: str, values: Mapping[str, Any], *, status: int = 200) -> Response:
-        """A page; ``values`` are what its template names."""
+        """Render a page. ``values`` are the variables of its template."""
         return HTMLResponse(self.environment.get_template(template).render(values), status, HEADERS)
 
 
 def _files_below(folder: Traversable) -> Iterator[Traversable]:
-    """Those that are served."""
+    """The files that are served."""
     for item in folder.iterdir():
         if item.is_dir():
             yield from _files_below(item)
@@ -258,19 +258,19 @@ def count(number: int) -> str:
 
 
 def why_full(reason: str | None) -> str:
-    """Why an entity was exported completely, as a sentence; the code itself where there is none for it."""
+    """A sentence that says why an entity was exported completely; the code itself for an unknown reason."""
     if reason is None:
         return ""
     return WHY_FULL[FullReason(reason)] if reason in set(FullReason) else reason
 
 
 def what_to_do(reason: str | None) -> Advice | None:
-    """About a job that failed for a reason; None for a reason of another version."""
+    """The advice for a job that failed; None for a reason of another version."""
     return WHAT_TO_DO.get(Reason(reason)) if reason in set(Reason) else None
 
 
 def load_runbook() -> str:
-    """The runbook in HTML. It reads a file: not in an event loop."""
+    """The runbook in HTML. Blocking."""
     installed = files("exportd.console") / "runbook.md"
     in_checkout = Path(__file__).parents[2] / "docs" / "runbook.md"
     return render_runbook((installed if installed.is_file() else in_checkout).read_text("utf-8"))
@@ -299,7 +299,7 @@ def anchor_of(heading: str) -> str:
 
 
 def _within_the_page(tokens: list[Token]) -> list[Token]:
-    """Without the marks of links that lead to other documents; their words stay."""
+    """Replace links to other documents by their text."""
     kept, is_kept = [], True
     for token in tokens:
         if token.type == "link_open":

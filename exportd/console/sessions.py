@@ -1,7 +1,7 @@
 """The sessions of the console: which browser belongs to which user of this machine, or to which program.
 
-They are kept in memory: a session ends with the daemon, and its user opens the console anew. What a browser holds is
-random; we keep its SHA-256 alone.
+They are kept in memory: a session ends with the daemon, and its user opens the console again. The browser has a random
+secret, of which only the SHA-256 is kept here.
 """
 
 import hashlib
@@ -17,20 +17,22 @@ if TYPE_CHECKING:
     from exportd.api.identity.client_table import Role
 
 FORWARDER_HEADER = "x-exportd-console"
-"""Sent by ``exportd console``: what it forwards may come from any user of that machine, so a session is needed."""
+"""The header that ``exportd console`` sends. Requests that it forwards may come from any user of that machine, so they
+need a session.
+"""
 
 INVITATION_S = 60.0
-"""How long the address that ``exportd console`` prints is good, for one use."""
+"""How long the address that ``exportd console`` prints is valid, for one use."""
 
 IDLE_S = 12 * 3600.0
 MAX_SESSIONS_OF_A_USER = 32
-"""The one that was idle longest goes."""
+"""The limit of sessions of a user. The one that was idle longest is ended for a new one."""
 
 
 TRIES_TIME_S = 300.0
 MAX_TRIES_OF_AN_ADDRESS = 20
 MAX_TRIES_OF_A_KEY = 10
-"""How often an address, and a key from wherever, may try to sign in within that time. Good tries count too."""
+"""How often an address, and a key from any address, may try to sign in within that time. Successful tries count too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,9 @@ class Program:
 
 
 Owner = int | str | Program
-"""Whose a session is: a user of this machine, by number; a person, as a proxy names them; or over TCP a program."""
+"""The owner of a session: a user of this machine, by number; a person, by the name that a proxy sends; or a program,
+over TCP.
+"""
 
 
 @dataclass(slots=True)
@@ -68,7 +72,7 @@ class _Invitation:
 
 @dataclass(slots=True)
 class Sessions:
-    """All of this daemon. Secrets are texts of 43 characters that hold 256 random bits."""
+    """All sessions of this daemon. Secrets are texts of 43 characters with 256 random bits."""
 
     clock: Clock
     _invitations: dict[bytes, _Invitation] = field(default_factory=dict)
@@ -77,11 +81,11 @@ class Sessions:
     _tries_of_keys: RateLimit = field(default_factory=lambda: RateLimit(MAX_TRIES_OF_A_KEY, TRIES_TIME_S))
 
     def wait_of_address_s(self, address: str) -> float:
-        """0 when an address may try to sign in, which is counted; else the seconds after which it may."""
+        """Count a try to sign in from an address. Returns 0 when it may, else the seconds after which it may."""
         return self._tries_of_addresses.wait_s(address, self.clock.monotonic())
 
     def wait_of_key_s(self, key: str) -> float:
-        """The same for a key, wherever the tries come from."""
+        """The same for a key, from any address."""
         return self._tries_of_keys.wait_s(key, self.clock.monotonic())
 
     def invite(self, owner: Owner, *, read_only: bool) -> str:
@@ -94,14 +98,16 @@ class Sessions:
         return secret
 
     def accept(self, invitation: str, owner: Owner) -> str | None:
-        """Begin the session that a user was invited to: its secret; None when it is not a good invitation of theirs."""
+        """Begin the session to which a user was invited. Returns its secret; None when the invitation is not valid for
+        this user.
+        """
         found = self._invitations.pop(_digest(invitation), None)
         if found is None or found.owner != owner or found.until_s <= self.clock.monotonic():
             return None
         return self.begin(owner, read_only=found.read_only)
 
     def begin(self, owner: Owner, *, read_only: bool, label: str = "") -> str:
-        """A session without an invitation: its secret."""
+        """Begin a session without an invitation. Returns its secret."""
         now_s = self.clock.monotonic()
         self._sessions = {key: found for key, found in self._sessions.items() if found.used_at_s + IDLE_S > now_s}
         own = sorted((found.used_at_s, key) for key, found in self._sessions.items() if found.owner == owner)
@@ -111,8 +117,8 @@ class Sessions:
         return secret
 
     def find(self, secret: str, owner: Owner | None, *, is_use: bool = True) -> Session | None:
-        """The user's session; None when there is no such session of theirs. It is not idle from now on, if ``is_use``:
-        a page that refreshes by itself uses nothing.
+        """The user's session; None when the user has no such session. With ``is_use`` it counts as used now, which a
+        page that refreshes by itself does not do.
 
         Without an ``owner``, over TCP, it is the session of a program.
         """
@@ -124,7 +130,7 @@ class Sessions:
         return found
 
     def end(self, secret: str) -> None:
-        """The browser is signed out."""
+        """Sign the browser out."""
         self._sessions.pop(_digest(secret), None)
 
 
@@ -133,7 +139,7 @@ def _belongs(session: Session, owner: Owner | None) -> bool:
 
 
 def _leave_room(keys: list[bytes], kept: dict[bytes, _Invitation] | dict[bytes, Session]) -> None:
-    """Remove the first of a user's ``keys`` until there is room for one more."""
+    """Remove the first of a user's ``keys`` until there is room for another."""
     for key in keys[: max(0, len(keys) - MAX_SESSIONS_OF_A_USER + 1)]:
         del kept[key]
 

@@ -1,4 +1,4 @@
-"""Who looks at a page: the browser's session, the user or the program behind it, and how pages answer errors."""
+"""Identifies who visits a page, by the browser's session, and answers errors with pages."""
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
@@ -65,7 +65,9 @@ FOR_ORGANIZATIONS = frozenset(
         "/console/entities/{name}/schema",
     }
 )
-"""The pages that show an organization what is its own, and nothing else. All others are for those who see every one."""
+"""The pages that show an organization only its own objects. All other pages are for visitors who see every
+organization.
+"""
 
 _HEADINGS = {
     400: "That cannot be done so",
@@ -82,18 +84,21 @@ _HEADINGS = {
 _MAX_COOKIES = 20
 _ORGANIZATIONS_FRESH_S = 10.0
 MAX_PICKED = 200
-"""Of more organizations none can be picked from a list; their codes are written into the same field."""
+"""The limit of organizations in a list to choose from. If there are more, the visitor types the id into the same field.
+"""
 
 
 @dataclass(slots=True)
 class KnownOrganizations:
-    """Those that the header of every page offers; the database is asked for them at most every ten seconds."""
+    """The organizations that the header of every page offers. The database is asked for them at most every ten
+    seconds.
+    """
 
     names: Sequence[str] = ()
     _asked_at_s: float | None = None
 
     async def look(self, viewer: Viewer, using: Collaborators) -> None:
-        """Ask again when it is time. With the database away those that were known stay."""
+        """Ask again when it is time. While the database is out of reach, the known ones stay."""
         now_s = using.clock.monotonic()
         if self._asked_at_s is not None and now_s - self._asked_at_s < _ORGANIZATIONS_FRESH_S:
             return
@@ -104,7 +109,7 @@ class KnownOrganizations:
 
 @dataclass(frozen=True, slots=True)
 class Console:
-    """What all pages work with. ``over_tcp``: a person may sign in with a program's credentials."""
+    """The collaborators of all pages. With ``over_tcp`` a person may sign in with a program's credentials."""
 
     sessions: Sessions
     renderer: Renderer
@@ -129,31 +134,35 @@ class Visitor:
 
     @property
     def viewer(self) -> Viewer:
-        """The same for the API's operations that only look."""
+        """The visitor as a viewer, for the API's operations that only read."""
         return self.identity
 
     async def organizations(self) -> list[str]:
-        """Those that they may see."""
+        """The organizations that the visitor may see."""
         return (await list_organizations(self.viewer, self.using.destinations)).data
 
     async def daemon(self) -> DaemonStatus | None:
-        """How this daemon is; None for those who see one organization alone."""
+        """The status of this daemon; None for visitors who see only one organization."""
         return await show_status(self.identity, self.using.status, self.now) if self.viewer.sees_machine else None
 
     def row_estimates(self) -> Mapping[EntityCode, int]:
-        """How many rows the entities' tables have, about; nothing for those who see one organization alone."""
+        """The estimated rows of the entities' tables; empty for visitors who see only one organization."""
         if not self.viewer.sees_machine:
             return {}
         standings = self.using.status.local().standings
         return {entity: standing.rows for entity, standing in standings.items() if standing.rows is not None}
 
     def damaged(self) -> Sequence[EntityCode]:
-        """Entities whose capture was not whole when the daemon last looked; none for those who see one organization."""
+        """The entities whose capture was incomplete when the daemon last looked; none for visitors who see only one
+        organization.
+        """
         standings = self.using.status.local().standings if self.viewer.sees_machine else {}
         return [code for code, standing in standings.items() if standing.capture == "DAMAGED"]
 
     def require(self, role: Role) -> Identity:
-        """Who does something. Raises Refusal 403 for a lesser role, and in a session that only reads."""
+        """The visitor, who wants to change something. Raises Refusal 403 for a lesser role, and in a session that may
+        only read.
+        """
         if self.session.read_only:
             raise Refusal(
                 403, "This session only reads: `exportd console` without --read-only opens one that does not."
@@ -162,7 +171,7 @@ class Visitor:
         return replace(self.identity, name=f"{self.identity.name} (console)")
 
     def page(self, template: str, *, status: int = 200, **values: object) -> Response:
-        """A page in the console's frame, with the notice that waits for it, and what concerns all pages."""
+        """Render a page in the console's frame, with the waiting notice."""
         notice = ""
         if not self.is_refresh:  # the page that a form led to shows it, not one that is open beside it
             notice, self.session.notice = self.session.notice, ""
@@ -187,13 +196,13 @@ class Visitor:
         return self.console.renderer.page(template, frame | values, status=status)
 
     def back(self, to: str, notice: str = "") -> Response:
-        """Leave for another page after a form, where ``notice`` stands."""
+        """Redirect to another page after a form. That page shows ``notice``."""
         self.session.notice = notice
         return RedirectResponse(to, 303)
 
 
 def _came_by(session: Session) -> str:
-    """How the person came in, where it was not as a user of the machine."""
+    """How the person signed in, if not as a user of the machine."""
     if isinstance(session.owner, Program):
         return "by the credentials of a program"
     return "by the proxy" if isinstance(session.owner, str) else ""
@@ -215,7 +224,7 @@ class NoSession(Refusal):
 
 
 def console_of(request: Request) -> Console:
-    """What the application's pages work with."""
+    """The console of the application."""
     found = request.app.state.console
     if not isinstance(found, Console):
         raise TypeError("the application has no console")
@@ -229,14 +238,16 @@ def cookie_name(request: Request) -> str:
 
 
 def _session_secrets(request: Request) -> list[str]:
-    """What the browser sends as its session. A page of another port of this host may add cookies of the same name."""
+    """The session secrets that the browser sends. A page on another port of this host may add cookies of the same
+    name.
+    """
     start = f"{cookie_name(request)}="
     cookies = ";".join(request.headers.getlist("cookie")).split(";")
     return [text.strip().removeprefix(start) for text in cookies if text.strip().startswith(start)][:_MAX_COOKIES]
 
 
 def end_sessions(request: Request) -> None:
-    """The browser is signed out."""
+    """Sign the browser out."""
     for secret in _session_secrets(request):
         console_of(request).sessions.end(secret)
 
@@ -259,7 +270,7 @@ def require_sign_in(request: Request) -> None:
 
 
 def _owner(request: Request) -> Owner | None:
-    """Whose session is looked for; None over TCP, where it is any program's."""
+    """The owner whose session is searched; None over TCP, where it may be any program's."""
     if peer_of_request(request) is None and console_of(request).over_tcp and request.url.scheme == "https":
         return None
     return owner_of(request)
@@ -298,11 +309,11 @@ async def _admitted(request: Request) -> Visitor:
 
 
 Visiting = Annotated[Visitor, Depends(Admission(_admitted))]
-"""What each page is given: it is for a browser that has a session."""
+"""The parameter of each page: the visitor, who needs a session."""
 
 
 def _asks_by_itself(request: Request) -> bool:
-    """Whether no person asked: an open page looks for what is new."""
+    """Whether an open page asks by itself for news, without a person."""
     return request.method == "GET" and "hx-request" in request.headers
 
 
@@ -320,7 +331,7 @@ def while_visiting(request: Request, stream: EventStream) -> EventStream:
 
 
 class PageRoute(StrictRoute):
-    """A page: what goes wrong is answered with a page too. Without a session, with the way to one."""
+    """The route of a page. Errors are answered with pages too. Without a session the page says how to get one."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()

@@ -1,6 +1,7 @@
-"""What is done with files that arrived, without the database: verifying, replaying, loading.
+"""Works with delivered files, without the database: verifies, replays and loads them.
 
-``inventory`` is what a location holds, ``inventory_reader`` reads it. On them stand ``verifier`` with its ``findings``,
-and the ``loaders``. ``rebuilder`` rebuilds the tables of an organization in a DuckDB file, as of any job, with the
-statements of the loaders: ``replay_plan`` says what is loaded in which order, ``json_cells`` reads JSONL without loss.
+``inventory`` describes the content of a location, ``inventory_reader`` reads it. ``verifier`` with its ``findings``,
+and the ``loaders``, use both. ``rebuilder`` rebuilds the tables of an organization in a DuckDB file, as of any job,
+with the statements of the loaders: ``replay_plan`` decides what is loaded in which order, ``json_cells`` reads JSONL
+without loss.
 """

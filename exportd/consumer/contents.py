@@ -29,7 +29,9 @@ _DELETED = {ExportFormat.CSV: b",true\n", ExportFormat.JSONL: b'"deleted":true}\
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What an object holds. ``problem`` says why the rest could not be read; the counts are then of what could."""
+    """The content of an object. ``problem`` says why the rest could not be read; the counts are then those of the
+    readable part.
+    """
 
     size_bytes: int
     sha256: str
@@ -42,7 +44,7 @@ class Contents:
 
 
 class Examination:
-    """Takes an object's bytes as they come: ``feed`` them, then ask for the ``contents``.
+    """Examines an object's bytes: call ``feed`` for each chunk, then ask for the ``contents``.
 
     Content beyond ``max_content_bytes`` is a problem, and is not decompressed: a small object can hold terabytes.
     """
@@ -103,7 +105,7 @@ class Examination:
 
 
 class _TooLongError(Exception):
-    """There is more content than there may be."""
+    """The content is longer than allowed."""
 
 
 class _Records:
@@ -145,7 +147,7 @@ class _Records:
                 self._start += block[: _MAX_HEADER_BYTES - len(self._start)]
             block = self._outside_of_quotes(block)
         self._lines += block.count(b"\n")
-        # What ends here may have begun in the block before.
+        # The record that ends here may have begun in the previous block.
         self.deleted_rows += (self._tail + block).count(self._deleted)
         self._tail = (self._tail + block)[1 - len(self._deleted) :]
 

@@ -1,4 +1,4 @@
-"""What is wrong at a location with delivered objects, and what to do about it. Pure."""
+"""Finds problems at a location with delivered objects, and says what to do about them. Pure."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,7 +17,9 @@ from exportd.stores.layout import ObjectKey
 
 
 class FindingKind(StrEnum):
-    """What is wrong with a manifest (see also ``manifest.chain``) or an object. Stable: programs match on them."""
+    """The kinds of problems of a manifest (see also ``manifest.chain``) or an object. They are stable, because programs
+    match on them.
+    """
 
     MANIFEST_ALTERED = "MANIFEST_ALTERED"
     MANIFEST_MISPLACED = "MANIFEST_MISPLACED"
@@ -60,7 +62,7 @@ _REMEDIES: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class VerificationFinding:
-    """One thing that is wrong. ``key`` is that of the manifest or object; ``job`` None where it is unknown."""
+    """One problem. ``key`` is that of the manifest or object. ``job`` is None when it is unknown."""
 
     kind: ChainFindingKind | FindingKind
     sentence: str
@@ -86,7 +88,7 @@ class ListedObject:
 
 @dataclass(frozen=True, slots=True)
 class ManifestsReport:
-    """What the manifests of one destination say, and what is wrong with them."""
+    """The content of one destination's manifests, and their problems."""
 
     folder: str
     organization: OrganizationId
@@ -97,7 +99,7 @@ class ManifestsReport:
 
 
 def restart_sentence(restart: Restart) -> str:
-    """What a reader has to know of a run with which another history of the database begins."""
+    """The sentence about a run with which another history of the database begins."""
     sentence = f"With job {restart.job} another history of the database begins ({restart.reason}); it is complete."
     if not restart.undone:
         return sentence
@@ -128,7 +130,9 @@ def _examine_destination(folder: str, organization: OrganizationId, found: Seque
 
 
 def examine_object(listed: ListedObject, contents: Contents | None) -> VerificationFinding | None:
-    """What is wrong with an object; ``contents`` is None when there is none. The first cause only: others follow."""
+    """The problem of an object, if it has one. ``contents`` is None when the object is missing. Only the first cause is
+    reported.
+    """
     if contents is None:
         return _of_object(FindingKind.OBJECT_MISSING, listed, "is not here")
     altered = _alteration(listed.part, contents)
@@ -139,7 +143,7 @@ def examine_object(listed: ListedObject, contents: Contents | None) -> Verificat
 
 
 def examine_deletions(whole: Sequence[tuple[ListedObject, Contents]]) -> Iterator[VerificationFinding]:
-    """Whether each entity, whose files are all ``whole``, holds as many deletions as its manifest says."""
+    """Compare the deletions of each entity with its manifest, if all its files are ``whole``."""
     deleted_rows: dict[tuple[JobId, EntityCode], list[int]] = defaultdict(list)
     entities: dict[tuple[JobId, EntityCode], ManifestEntity] = {}
     for listed, contents in whole:
@@ -165,7 +169,7 @@ def _of_object(kind: FindingKind, listed: ListedObject, what: str) -> Verificati
 
 def _alteration(part: ManifestPart, contents: Contents) -> str | None:
     if contents.size_bytes > part.size_bytes:
-        # It was not read to its end.
+        # The object was not read to its end.
         return f"has more than the {part.size_bytes} bytes that the manifest says"
     if contents.size_bytes != part.size_bytes:
         return f"has {contents.size_bytes} bytes; the manifest says {part.size_bytes}"
@@ -175,7 +179,7 @@ def _alteration(part: ManifestPart, contents: Contents) -> str | None:
 
 
 def _miscount(listed: ListedObject, contents: Contents) -> str | None:
-    """What the manifest says wrongly of an object that is as it was delivered."""
+    """Compare the counts of an undamaged object with its manifest."""
     if contents.problem is not None:
         return contents.problem
     if contents.header is not None and contents.header != tuple(field.name for field in listed.entity.fields):

@@ -1,8 +1,8 @@
-"""What a location holds: manifests, and the objects that they list. Pure.
+"""The content of a location: manifests, and the objects that they list. Pure.
 
-A location may hold several destinations, by their prefixes. It may also be a copy of a destination, or a folder of one,
-so that keys begin with less or more than in the manifest. An object is looked for beside the manifest that lists it:
-what follows ``orgId=`` is the same everywhere.
+A location may hold several destinations with different prefixes. It may also be a copy of a destination, or a folder of
+one, so that keys begin with less or more than in the manifest. An object is searched beside the manifest that lists it:
+the part of the key from ``orgId=`` on is the same everywhere.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ _NOTES = "/_published/"
 
 @dataclass(frozen=True, slots=True)
 class FoundManifest:
-    """A manifest's bytes and their key. ``name`` is what the key says, not what the bytes say."""
+    """A manifest's bytes and their key. ``name`` is read from the key, not from the bytes."""
 
     key: ObjectKey
     name: ManifestName
@@ -34,13 +34,13 @@ class FoundManifest:
 
     @property
     def folder(self) -> str:
-        """The beginning of its destination's keys here: empty, or ending in a slash."""
+        """The beginning of the destination's keys at this location: empty, or with a slash at its end."""
         return folder_of(self.key, self.name.organization)
 
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """What a location holds: the manifests, and the size in bytes of each object that is none."""
+    """The content of a location: the manifests, and the size in bytes of each other object."""
 
     manifests: tuple[FoundManifest, ...]
     objects: dict[ObjectKey, int]

@@ -1,4 +1,4 @@
-"""Reads what was delivered to a location: its manifests, and its objects, checked on the way."""
+"""Reads the manifests and the objects at a location, and checks the objects while reading."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
@@ -21,7 +21,7 @@ from exportd.stores.store import Store, chunks_within, read_within
 
 
 class ManifestsTooLargeError(PermanentError):
-    """A place holds more manifests than are read at once: chains cannot be told from a part of them."""
+    """A place holds more manifests than are read at once. Chains cannot be found in only a part of them."""
 
     def __init__(self, location: Location, max_bytes: int) -> None:
         super().__init__(
@@ -35,15 +35,17 @@ class ReadProgress:
     """Counts the bytes of a long reading; does nothing unless a subclass shows them."""
 
     def begin(self, size_bytes: int) -> None:
-        """There are so many bytes to be read."""
+        """The reading of ``size_bytes`` begins."""
 
     def advance(self, size_bytes: int) -> None:
-        """So many more bytes have been read."""
+        """Another ``size_bytes`` have been read."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadLimits:
-    """How much a reader keeps in memory: bytes of manifests, and objects; None is as much as there is."""
+    """The limits of what a reader keeps in memory: the bytes of manifests, and the number of objects; None is
+    unlimited.
+    """
 
     manifests_bytes: int
     objects: int | None = None
@@ -116,8 +118,8 @@ async def examine(
 ) -> Contents:
     """What an object holds, which its manifest lists as ``part``; ``on_chunk`` gets its bytes.
 
-    An object that is longer than that is not read to its end, nor is more of it decompressed than the manifest says.
-    Raises as ``Store.read``.
+    An object that is longer than its manifest says is not read to its end, and no more of it is decompressed. Raises as
+    ``Store.read``.
     """
     examination = Examination(file_format, max_content_bytes=part.content_bytes)
     async with aclosing(chunks_within(store, key, part.size_bytes)) as chunks:
@@ -136,7 +138,7 @@ async def fetch(
     file_format: ExportFormat,
     on_bytes: Callable[[int], None] | None = None,
 ) -> None:
-    """Copy an object into the file ``to``, and compare it with what its manifest says.
+    """Copy an object into the file ``to``, and compare it with its manifest.
 
     Raises PermanentError: NOT_FOUND when it is not there, MANIFEST_DAMAGED when it is another.
     """

@@ -1,6 +1,6 @@
-"""Turns JSONL into CSV without loss: a number keeps its digits, an object or a list its very text. Pure.
+"""Converts JSONL to CSV without loss: numbers keep their digits, objects and lists their exact text. Pure.
 
-JSON readers, DuckDB's too, make numbers of a machine's size of what they read. Here a text is decoded, null becomes an
+JSON readers, including DuckDB's, convert numbers to machine numbers. Here only strings are decoded, null becomes an
 empty cell, and everything else is copied as it is written.
 """
 
@@ -66,7 +66,7 @@ def _cell(value: str, *, is_document: bool) -> str:
 
 
 def _decoded(literal: str) -> str:
-    # Most texts hold no escape, and the decoder, which refuses bare control characters, would take half of the time.
+    # Most strings have no escapes. The decoder, which also refuses control characters, would take half of the time.
     return literal[1:-1] if "\\" not in literal and literal.isprintable() else str(json.loads(literal))
 
 

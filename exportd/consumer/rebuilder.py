@@ -1,7 +1,7 @@
 """Writes the DuckDB file. Imports duckdb, which comes with the extra ``replay``.
 
-Part by part: an object is copied beside the file that is made, compared with its SHA-256 on the way, loaded, and
-removed. So what was checked is what is loaded, and neither memory nor disk holds more than a part at a time.
+It works part by part: an object is copied beside the new file, compared with its SHA-256, loaded, and removed. So what
+is loaded was checked, and neither memory nor disk holds more than one part at a time.
 """
 
 import gzip
@@ -32,7 +32,8 @@ _DIALECT = DuckDb()
 
 
 async def rebuild(store: Store, plan: Plan, into: Path, progress: ReadProgress | None = None) -> dict[str, int]:
-    """Rebuild the tables in the new file ``into``; how many records each has. It appears when it is complete.
+    """Rebuild the tables in the new file ``into``. Returns the number of records of each table. The file appears when
+    it is complete.
 
     Raises SettingsError when the file exists, PermanentError when an object is missing, altered or cannot be loaded.
     """
@@ -117,7 +118,7 @@ def _finish(connection: duckdb.DuckDBPyConnection, plan: Plan) -> dict[str, int]
 
 @contextmanager
 def _unfinished_folder(into: Path) -> Iterator[Path]:
-    """A folder beside the file, for what is not finished; gone afterwards."""
+    """A temporary folder beside the file for unfinished work. It is removed when the block ends."""
     try:
         folder = TemporaryDirectory(prefix=f".{into.name}.", dir=into.parent, ignore_cleanup_errors=True)
     except OSError as error:

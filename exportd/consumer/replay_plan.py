@@ -1,4 +1,4 @@
-"""What is to be loaded, in which order, for the tables to be as of a job. Pure."""
+"""Decides what is loaded in which order, so that the tables are as of a job. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class Step:
 
     @property
     def begins_table(self) -> bool:
-        """Whether nothing before it counts: it is complete, or all there is of an export with a start date."""
+        """Whether nothing before it counts, because it is full or the only run of an export with a start date."""
         return self.entity.mode is Mode.FULL or self.manifest.start_date is not None
 
 
@@ -46,8 +46,8 @@ class Plan:
 def plan(reports: Sequence[ManifestsReport], *, schedule: str | None = None, as_of: JobId | None = None) -> Plan:
     """How to rebuild the tables of one schedule as of a job (its last one, when none is named).
 
-    Raises SettingsError when that is not a single schedule or job of what is here, PermanentError MANIFEST_DAMAGED when
-    something is missing or wrong on the way to it.
+    Raises SettingsError when the schedule or job is not unique or not here, PermanentError MANIFEST_DAMAGED when
+    something before it is missing or damaged.
     """
     report, chain = _choose(reports, schedule, as_of)
     manifests = chain.manifests

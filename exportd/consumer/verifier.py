@@ -1,7 +1,6 @@
-"""Verifies delivered objects: reads all of them at a location, and compares them with the manifests.
+"""Verifies delivered objects: reads all objects at a location, and compares them with the manifests.
 
-A daemon does the same for people who ask it, beside its exports: it takes none of their slots, and verifies one
-destination at a time.
+A daemon verifies destinations on request, one at a time. That takes no slot of its exports.
 """
 
 from collections.abc import Callable, Iterable
@@ -39,21 +38,21 @@ from exportd.stores.location import Location
 from exportd.stores.store import Store
 
 MAX_VERIFICATION_S = 3600.0
-"""So long a daemon verifies one destination. `exportd verify` has no such limit."""
+"""How long a daemon may verify one destination. `exportd verify` has no such limit."""
 
 MAX_KEPT = 100
 """Destinations of which a daemon remembers the newest verification."""
 
 MAX_FINDINGS = 100
-"""So many of them it remembers; it counts the others."""
+"""How many findings a daemon remembers. It only counts the others."""
 
 _OF_A_DAEMON = ReadLimits(manifests_bytes=8 << 20, objects=100_000)
-"""What an organization keeps at its destination must not fill the memory of a daemon."""
+"""The limits of a daemon, so that the files of an organization cannot fill its memory."""
 
 _CLOSING_S = 5.0
 
 _AT_ONCE = 4
-"""Objects that are read at the same time: small ones cost a round trip each."""
+"""How many objects are read at the same time, because each small one costs a round trip."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +77,7 @@ async def verify(
     progress: ReadProgress | None = None,
     limits: ReadLimits | None = None,
 ) -> Verification:
-    """Read every manifest and every object that they list; none when there is too much of them, which is a finding.
+    """Read every manifest and every object that they list. If there are too many manifests, that is the only finding.
 
     Raises PermanentError NOT_FOUND when there is no manifest, and the store's TransientError or PermanentError when it
     cannot be read.
@@ -88,7 +87,7 @@ async def verify(
         inventory = await read_inventory(store, location, organization, limits)
     except ManifestsTooLargeError as error:
         return Verification((), (VerificationFinding(FindingKind.MANIFESTS_TOO_LARGE, error.sentence),), 0, 0, ())
-    # In a thread, as all that takes long: a daemon has other things to do meanwhile.
+    # In a thread, because it takes long and a daemon has other work.
     reports = await anyio.to_thread.run_sync(examine_manifests, inventory.manifests)
     listed = [expected for report in reports for expected in report.objects]
     # An object that is listed twice is a finding; it is read once.
@@ -143,7 +142,7 @@ class VerificationState(StrEnum):
     RUNNING = "RUNNING"
     DONE = "DONE"
     FAILED = "FAILED"
-    """It could not be read, or not within the time."""
+    """The destination could not be read, or not in time."""
     CANCELLED = "CANCELLED"
 
 
@@ -175,7 +174,7 @@ class DestinationVerification(ReadProgress):
         self.read_bytes += size_bytes
 
     def take(self, found: Verification) -> None:
-        """It has come to its end."""
+        """Record the result."""
         self.state = VerificationState.DONE
         self.objects = found.objects
         self.runs = sum(len(chain.manifests) for report in found.destinations for chain in report.chains)
@@ -193,7 +192,7 @@ class _Work:
 class DeliveryVerifier:
     """Verifies destinations for people who ask this daemon, one at a time. A service: ``run`` until cancelled.
 
-    What was found is kept in memory until the daemon ends.
+    The results are kept in memory until the daemon ends.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -253,7 +252,7 @@ class DeliveryVerifier:
         return self.newest(destination_id)
 
     async def run(self) -> None:
-        """Verify what is asked for."""
+        """Carry out requests until cancelled."""
         while True:
             await self._asked.wait()
             self._asked = anyio.Event()

@@ -53,10 +53,12 @@ from exportd.stores.retrying import RetryBudget
 from exportd.telemetry.metrics import AttemptMeter, Metrics
 
 _LEASE_S = 30.0
-"""How long a dead daemon's job stays untouched. Long enough for a pause of the machine, short enough for people."""
+"""How long the job of a dead daemon waits before another one takes it: long enough for a pause of the machine, short
+enough for people.
+"""
 
 CONTROL_CONNECTIONS = 4
-"""The control API's own: however much is asked of it, the leases of jobs are extended in time."""
+"""The control API has its own connections, so that leases are extended in time however many requests there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,7 @@ class Components:
 
 @asynccontextmanager
 async def assembled(configuration: Configuration, connector: Connector) -> AsyncIterator[Components]:
-    """Everything, with the spool and the connections open until the block ends."""
+    """Build all components. The spool and the connections stay open until the block ends."""
     current, settings = Current(configuration), configuration.settings
     opener = DestinationOpener(settings)
     destinations = opener.open_all()
@@ -126,7 +128,9 @@ def _components(
     destinations: Destinations,
     opener: DestinationOpener,
 ) -> Components:
-    """What reads a setting gets ``current.settings``; what a new value replaces as a whole is made by the reloader."""
+    """Components that read settings get ``current.settings``. What a new value replaces as a whole is built by the
+    reloader.
+    """
     settings, catalog, clock = current.settings(), current.catalog(), SystemClock()
     jobs = JobTable(pool, declared=lambda: _declared_destinations(current.configuration))
     schedules, uploads = ScheduleTable(pool), UploadTable(pool)
@@ -166,7 +170,9 @@ def _components(
     presence = PresenceKeeper(DaemonTable(control_pool), identity, destination_table, schedules, clock)
 
     def on_event(kind: str, schedule: ScheduleId | None) -> None:
-        """An event says which service has to look again; after ``reconnected`` all have to: events may be lost."""
+        """Wake the service that an event concerns. After ``reconnected`` wake all, because events may have
+        been lost.
+        """
         if kind in {"job_queued", "reconnected"}:
             dispatcher.wake()
         if kind in {"cancel_requested", "reconnected"}:
@@ -235,7 +241,7 @@ def _job_function(
     publications: PublicationKeeper,
     spool: Spool,
 ) -> RunJob:
-    """Runs each job to its end on the configuration in effect when it begins."""
+    """The function that runs each job to its end with the configuration that is in effect when it begins."""
     limiter = ByteLimiter(current.settings().limits.bytes_in_flight)
 
     # One for all jobs of a configuration, because its streams share a pacer.
@@ -293,7 +299,7 @@ def _declared_destinations(configuration: Configuration) -> Sequence[tuple[str, 
 
 
 def type_tokens(catalog: Catalog) -> dict[EntityCode, str]:
-    """How the files of each entity are named."""
+    """The type token of each entity, by which its files are named."""
     return {code: entity.type_token for code, entity in catalog.entities.items()}
 
 

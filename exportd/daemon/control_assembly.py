@@ -1,4 +1,4 @@
-"""Builds the control API of a daemon, and what monitoring asks. Nothing listens yet."""
+"""Builds the control API of a daemon and its metrics. Nothing listens yet."""
 
 import os
 from contextlib import suppress
@@ -71,7 +71,7 @@ _PROBE_TIMEOUT_S = 2.0
 
 
 class ControlApi:
-    """The API's application. A request is answered with the collaborators that are there when it arrives."""
+    """The API's application. A request is answered with the collaborators that are current when it arrives."""
 
     def __init__(
         self, using: Collaborators, control: ControlSettings, certificate: Certificate | None, pages: Renderer
@@ -94,12 +94,12 @@ class ControlApi:
         return found
 
     def adopt(self, using: Collaborators) -> None:
-        """Answer later requests with other collaborators. What callers have used of their rate limits stays used."""
+        """Answer later requests with other collaborators. The used part of each caller's rate limit is kept."""
         self._api.state.collaborators = replace(using, limits=self.collaborators.limits)
 
 
 async def collaborators_of(configuration: Configuration, components: Components, *, reload: Reload) -> Collaborators:
-    """What the API works with.
+    """The collaborators of the API.
 
     Raises SettingsError for a group that this machine does not have, and for a key file that cannot be used.
     """
@@ -278,7 +278,7 @@ def _hosts(control: ControlSettings) -> frozenset[str]:
 
 
 def _condition(components: Components, organization: OrganizationId, code: DestinationCode) -> str | None:
-    """The state of a destination's circuit, None while it is closed; None too for an unknown destination."""
+    """The state of a destination's circuit; None while it is closed, and for an unknown destination."""
     try:
         circuit = components.destinations.get(organization, code).circuit
     except PermanentError:

@@ -13,7 +13,7 @@ from exportd.telemetry import logging
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Configuration:
-    """Settings as far as they are in effect (what waits for a restart is not in them), and their catalog.
+    """The settings that are in effect (without changes that wait for a restart), and their catalog.
 
     ``catalog`` is as it was examined in the database, ``written`` as the file has it. Two configurations are never
     equal: each reload makes another one.

@@ -1,4 +1,4 @@
-"""What the daemon does while its database refuses: it waits with back-off, says so, and uses another password if the
+"""Handles a database that refuses the daemon: waits with back-off, reports it, and uses another password if the
 configuration has one.
 """
 
@@ -30,18 +30,20 @@ T = TypeVar("T")
 
 
 async def _nothing() -> None:
-    """Nothing has to be done between two attempts."""
+    """Do nothing between two attempts."""
 
 
 class StartRetry:
-    """Repeats steps of the start until the database takes them. Back-off goes on from one step to the next."""
+    """Repeats steps of the start until the database accepts them. The back-off continues from one step to the next."""
 
     def __init__(self, *, before_retry: Callable[[], Awaitable[object]] = _nothing) -> None:
         self._before_retry = before_retry
         self._pause_s = _FIRST_PAUSE_S
 
     async def attempt(self, step: Callable[[], Awaitable[T]]) -> T | None:
-        """What the step returns; None, after a pause, when the database is away or refuses. Raises SettingsError."""
+        """Try the step once and return its result; None, after a pause, when the database is out of reach or refuses.
+        Raises SettingsError.
+        """
         try:
             return await step()
         except ExportdError as error:
@@ -49,7 +51,7 @@ class StartRetry:
             return None
 
     async def until_done(self, step: Callable[[], Awaitable[T]]) -> T:
-        """What the step returns, however long that takes. Raises SettingsError."""
+        """Repeat the step until it succeeds, and return its result. Raises SettingsError."""
         while True:
             try:
                 return await step()
@@ -60,10 +62,10 @@ class StartRetry:
         if isinstance(error, SettingsError):
             raise error
         if isinstance(error.__cause__, asyncpg.DataError):
-            # Such as a character that the database's encoding does not have: it stands in the file.
+            # For example, the file has a character that the database's encoding lacks.
             raise SettingsError.of(error.sentence, where="configuration") from error
         _logger.warning("waiting for the database", reason=error.reason, error=error.sentence, retry_in_s=self._pause_s)
-        # systemd must not take the wait for a hung start.
+        # Otherwise systemd would take the waiting for a hung start.
         notify(f"{still_starting(self._pause_s)}\n{status(f'waiting for the database: {error.sentence}')}")
         await anyio.sleep(self._pause_s)
         self._pause_s = min(self._pause_s * 2, _MAX_PAUSE_S)
@@ -71,7 +73,7 @@ class StartRetry:
 
 
 class LoginRenewer:
-    """Has the connections use the user and the password that the configuration file ``config`` has now.
+    """Lets the connections use the user and the password that the configuration file ``config`` has now.
 
     A password may be rotated in the database before, or after, it is in the file. The other settings wait for a reload.
     """
@@ -82,13 +84,15 @@ class LoginRenewer:
         self._connector = connector
 
     async def renew(self) -> bool:
-        """Whether the file has another login for the same database. A file that cannot be used changes nothing."""
+        """Use the login in the file. Returns whether it is another one for the same database. An invalid file changes
+        nothing.
+        """
         try:
             found = await anyio.to_thread.run_sync(lambda: load(self._config, check_rule=check_rule))
         except SettingsError:
             return False  # a reload says what is wrong with it
         before = self._current.configuration
-        # Not across databases: a DSN of another one waits for a restart.
+        # Only for the same database: another one needs a restart.
         dsn = effective(before.settings, found).database.dsn
         if dsn == before.settings.database.dsn:
             return False
@@ -104,16 +108,17 @@ class LoginRenewer:
 
 
 class OutageReporter:
-    """Tells the service manager of the listener's trouble, and does what can be done about it."""
+    """Reports the listener's trouble to the service manager, and tries another login if the file has one."""
 
     def __init__(self, renewer: LoginRenewer, connector: Connector) -> None:
         self._renewer = renewer
         self._connector = connector
 
     async def report(self, error: ExportdError | None) -> None:
-        """Take notice of an error of the listener; None when it listens again."""
+        """Handle an error of the listener; None means that it listens again."""
         if error is None:
-            # A connection keeps what held when it was opened: a role that is gone, changes that are not accepted.
+            # A connection keeps the state of the time when it was opened: a dropped role, a database that accepts no
+            # changes.
             await self._connector.expire()
             notify(status("the database is there again"))
             return

@@ -1,10 +1,10 @@
-"""Looks from time to time whether the entities of the catalog fit the database, and how their tables are.
+"""Checks from time to time whether the entities of the catalog fit the database, and reads figures of their tables.
 
 An application may drop or rename a table, a column or a key at any time. The entity is then out of order: its jobs fail
-and say why, all others run. When the table is back, it is in order again by itself.
+and say why, while all others run. When the table is restored, the entity is in order again without any action.
 
-What people are told of the tables between two looks, such as how many rows they have, is what the last look saw: a
-request never asks the database for it.
+Figures that people see, such as numbers of rows, are those of the last look. A request never asks the database for
+them.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -27,12 +27,12 @@ from exportd.model.errors import ExportdError, PermanentError, Reason, Transient
 from exportd.model.job import Job
 
 _MAX_LOOKS = 5
-"""A reload that comes between is looked after again, so often."""
+"""How often a look is repeated when a reload comes in between."""
 
 _logger = structlog.get_logger()
 
 Adopt = Callable[[Configuration, Catalog], Awaitable[bool]]
-"""Puts a catalog into effect instead of that of a configuration; False when that is not in effect any more."""
+"""Replaces the catalog of a configuration. Returns False when that configuration is not in effect any more."""
 
 
 class EntityKeeper:
@@ -53,11 +53,11 @@ class EntityKeeper:
         """The entities' tables as the last look saw them."""
 
     def wake(self) -> None:
-        """Look soon: a job has failed, perhaps because of its table."""
+        """Look soon, because a job has failed, perhaps because of its table."""
         self._woken.set()
 
     async def run(self) -> None:
-        """Look when woken, and with each poll. An error is logged; the next look tries again."""
+        """Look when woken and at each poll, until cancelled. An error is logged, and the next look tries again."""
         while True:
             poll_interval_s = self._current.settings().capture.poll_interval_s
             await self._clock.wait_for(self._woken, self._clock.monotonic() + poll_interval_s)
@@ -122,7 +122,7 @@ def _capture_state(entity: Entity, shape: Shape) -> CaptureState:
 
 
 def report(before: Catalog | None, now: Catalog) -> None:
-    """Log which entities are out of order and were not before, and which are in order again."""
+    """Log the entities that have become out of order, and those that are in order again."""
     known = {} if before is None else before.out_of_order
     for code in now.out_of_order:
         if known.get(code) != now.out_of_order[code]:

@@ -27,7 +27,7 @@ _LARGE_BYTES = 1 << 20
 
 
 def freeze() -> None:
-    """Collect once, then freeze every object that there is: what a daemon has built at its start stays.
+    """Collect once, then freeze all objects, because what a daemon has built at its start stays.
 
     From then on full collections are rare.
     """
@@ -66,10 +66,10 @@ def _collect_after(collections: int) -> None:
 
 
 def return_large_blocks() -> None:
-    """Have the C library return every freed block of a megabyte or more to the system. Does nothing without glibc.
+    """Let the C library return every freed block of a megabyte or more to the system. Does nothing without glibc.
 
-    By itself glibc raises that threshold to the size of the largest block freed: each worker thread then keeps the
-    buffers of the uploads that it has read.
+    Otherwise glibc raises that threshold to the size of the largest freed block, and each worker thread keeps the
+    buffers of its uploads.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

@@ -1,9 +1,9 @@
 """Puts another configuration into effect while the daemon runs.
 
-The new configuration is built and checked as a whole first: the file, the catalog against the database, destinations,
+First the new configuration is built and checked as a whole: the file, the catalog against the database, destinations,
 groups, keys. A problem is reported to the caller, the log and systemd, and changes nothing. Then everything is swapped
-in one step, which is undone when the database refuses it. Running jobs keep the configuration with which they began.
-What needs a restart is reported, and stays as it was.
+in one step, which is undone if the database refuses it. Running jobs keep the configuration with which they began.
+Changes that need a restart are reported, and do not take effect.
 """
 
 from collections.abc import Sequence
@@ -47,7 +47,7 @@ _logger = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """A configuration, checked, and what is made of it. ``opened`` are its destinations that are new or changed."""
+    """A checked configuration and its parts. ``opened`` are its new or changed destinations."""
 
     configuration: Configuration
     collaborators: Collaborators
@@ -55,7 +55,7 @@ class _Prepared:
 
 
 async def examined(catalog: Catalog, connector: Connector) -> Catalog:
-    """The catalog with what only the database knows; what does not fit is out of order.
+    """Complete the catalog from the database. Entities that do not fit are out of order.
 
     Raises TransientError or PermanentError when the database cannot be read.
     """
@@ -64,10 +64,10 @@ async def examined(catalog: Catalog, connector: Connector) -> Catalog:
 
 
 def misfits(now: Catalog, *, written: Catalog, before: Catalog) -> list[Problem]:
-    """What a person has just written that does not fit the database. Pure.
+    """The problems in what a person has just written: entities that do not fit the database. Pure.
 
-    ``written`` and ``before`` are the catalogs of the new and of the old file. An entity that the file has as before is
-    no mistake in the file: its table has changed, and the other changes need not wait for it.
+    ``written`` and ``before`` are the catalogs of the new and of the old file. An entity that has not changed in the
+    file is no mistake in it: its table has changed, and the other changes need not wait for it.
     """
     return [
         problem
@@ -81,7 +81,7 @@ class Reloader:
     """Reloads the configuration file ``config``, one reload at a time."""
 
     control: ControlApi
-    """The API: it can ask for a reload, and a reload gives it other collaborators."""
+    """The API, which can request a reload, and gets other collaborators from it."""
 
     def __init__(self, config: Path, components: Components) -> None:
         self._config = config
@@ -122,10 +122,10 @@ class Reloader:
             return difference
 
     async def adopt_catalog(self, before: Configuration, catalog: Catalog) -> bool:
-        """Put a catalog that was examined anew into effect, with the settings as they are.
+        """Put a newly examined catalog into effect, with the current settings.
 
-        False when ``before`` is not in effect any more. Raises TransientError or PermanentError when the database does
-        not take it; everything is then as before.
+        Returns False when ``before`` is not in effect any more. Raises TransientError or PermanentError when the
+        database refuses it. Then everything is as before.
         """
         async with self._one_at_a_time:
             if self._components.current.configuration is not before:
@@ -134,7 +134,7 @@ class Reloader:
             if catalog.entities == before.catalog.entities:
                 self._components.current.configuration = configuration
                 return True
-            # Tables are back, and their fields are known now: the API and the other daemons have to know them too.
+            # Tables are back, so their fields are known now. Pass them to the API and to the other daemons.
             using = await collaborators_of(configuration, self._components, reload=self.reload)
             await self._components.presence.declare(configuration.settings, catalog)
             self._components.current.configuration = configuration
@@ -184,7 +184,7 @@ class Reloader:
         )
 
     def _open(self, settings: Settings) -> tuple[Destination, ...]:
-        """The destinations that are new, or that are to be opened in another way than before."""
+        """Open the destinations that are new or have to be opened differently."""
         opener, before = DestinationOpener(settings), self._components.current.settings()
         all_differ = self._components.opener.differs(settings)
         known = {(declared.organization, declared.code): declared for declared in before.destination}
@@ -195,7 +195,9 @@ class Reloader:
         )
 
     async def _adopt(self, prepared: _Prepared) -> None:
-        """Swap, then tell the database: new schedules find a daemon that knows their destinations and entities."""
+        """Swap first, then write to the database, so that new schedules find a daemon that knows their destinations and
+        entities.
+        """
         components, configuration = self._components, prepared.configuration
         before = _Prepared(components.current.configuration, self.control.collaborators)
         replaced = self._swap(prepared)
@@ -217,9 +219,9 @@ class Reloader:
             await components.refresher.refresh()
 
     def _swap(self, to: _Prepared) -> tuple[Destination, ...]:
-        """Put another configuration into effect. Returns the destinations that were replaced or taken out.
+        """Put another configuration into effect. Returns the destinations that were replaced or removed.
 
-        Without an await, so that no service ever sees a part of it.
+        There is no await in it, so no service ever sees only a part of it.
         """
         components, settings = self._components, to.configuration.settings
         configure_log(settings, before=components.current.settings())

@@ -1,8 +1,9 @@
 """The daemon: reads its configuration, migrates the database, runs its services in one task group, drains, ends.
 
-SIGTERM or SIGINT: no new jobs; running ones may finish until the grace period ends, then they are put back without
-counting an attempt. A second signal ends the grace period at once. No refusal of the database ends the daemon: services
-try again, and a start waits. A service that fails by a bug ends it with an error; systemd starts it again.
+SIGTERM or SIGINT: no new jobs are claimed. Running ones may finish until the grace period ends; then they are put back
+without counting an attempt. A second signal ends the grace period at once. The daemon never ends because the database
+refuses it: services try again, and a start waits. A service that fails because of a bug ends the daemon with an error,
+and systemd starts it again.
 """
 
 import signal
@@ -42,7 +43,7 @@ def run_daemon(config: Path) -> None:
     """Run until a signal stops it. Raises SettingsError, or PermanentError for a spool that cannot be used."""
     settings, catalog = _loaded(config)
     return_large_blocks()
-    # Until the reloader is there: the configuration is being read anyway.
+    # Ignored until the reloader exists, because the configuration is being read anyway.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     anyio.run(serve, config, settings, catalog, backend_options={"use_uvloop": True})
 
@@ -58,8 +59,8 @@ def _loaded(config: Path) -> tuple[Settings, Catalog]:
 async def serve(config: Path, settings: Settings, catalog: Catalog) -> None:
     """Run the daemon's services until SIGTERM or SIGINT; SIGHUP reloads the file ``config``.
 
-    A database that is away or refuses is waited for. Meanwhile the file is read again before each attempt, as it would
-    be by another start.
+    The start waits for a database that is out of reach or refuses. Before each attempt the file is read again, as by
+    another start.
     """
     start_retry = StartRetry()
     while True:
@@ -91,7 +92,7 @@ async def _run_services(config: Path, components: Components) -> None:
     components.listener.on_trouble = OutageReporter(renewer, components.connector).report
     freeze()
     async with anyio.create_task_group() as services:
-        # First: a program that learns that the daemon is ready may stop it at once.
+        # Before READY is sent, because a program that waits for it may stop the daemon at once.
         await services.start(_stop_on_signals, components, services, name="signals")
         services.start_soon(_reload_on_signals, reloader, name="reload")
         await services.start(reloader.control.server.run, name="control")
@@ -110,7 +111,7 @@ async def _run_services(config: Path, components: Components) -> None:
 
 
 def _services(components: Components) -> Mapping[str, Callable[[], Awaitable[None]]]:
-    """What runs as long as the daemon does, by name."""
+    """The services of the daemon, by name."""
     return {
         "watcher": components.watcher.run,
         "destinations": components.refresher.run,
@@ -137,7 +138,7 @@ async def _ready(connector: Connector, catalog: Catalog) -> Catalog:
 
 
 async def _take_over_jobs(components: Components) -> None:
-    """The jobs of an earlier process of this daemon are due at once. The spool learns whose files it holds."""
+    """Make the jobs of an earlier process of this daemon due at once, and tell the spool whose files it holds."""
     for job in await components.jobs.end_leases_of_spool(components.spool.id):
         _logger.info("job of a dead daemon taken over", job_id=str(job))
     components.spool.own(await components.jobs.owners(await components.spool.jobs()))

@@ -16,7 +16,7 @@ READY = "READY=1"
 STOPPING = "STOPPING=1"
 _ALIVE = "WATCHDOG=1"
 _PATIENCE_OF_SYSTEMD_S = 60.0
-"""For an attempt to connect and to migrate, in seconds."""
+"""How long systemd waits for an attempt to connect and to migrate, in seconds."""
 
 
 class SystemdNotifier:
@@ -40,7 +40,9 @@ class SystemdNotifier:
         return cls(address, watchdog_s=int(duration) / 1e6 if expected else None)
 
     def notify(self, message: str) -> bool:
-        """Send the lines of ``message``; whether they were received. Never raises: the work goes on without."""
+        """Send the lines of ``message``. Returns whether they were received. Never raises, because the daemon works
+        without it.
+        """
         if not self._address:
             return False
         try:
@@ -53,7 +55,7 @@ class SystemdNotifier:
         return True
 
     async def run(self) -> None:
-        """Report twice per period of the watchdog that the event loop runs; forever.
+        """Report twice per watchdog period that the event loop runs, until cancelled.
 
         It runs in the loop of the services: when the loop hangs, no message is sent, and systemd restarts the daemon.
         """
@@ -72,7 +74,7 @@ def systemd() -> SystemdNotifier:
 
 
 def notify(message: str) -> bool:
-    """Send a message to the service manager of this process; whether it was received."""
+    """Send a message to the service manager of this process. Returns whether it was received."""
     return systemd().notify(message)
 
 

@@ -1,8 +1,10 @@
-"""Joins calls that are made at the same time into one: many jobs ask the database, or the disk, for the same at once.
+"""Joins calls that are made at the same time into one, because many jobs ask the database or the disk for the same
+thing.
 
-A call goes out at once when none is under way, with all that are made in the same turn of the event loop. Those that
-come meanwhile go together with the next one. Where several have just been made, more are about to come: the next call
-waits for them, as long as they come. So a single job waits for nothing, and many need few statements and few flushes.
+A request is sent at once when no call is running, together with all requests of the same turn of the event loop.
+Requests that come meanwhile are sent together in the next call. After several requests were made at the same time, more
+are expected: the next call waits for them, as long as they keep coming. So a single job waits for nothing, and many
+jobs need few statements and few flushes.
 """
 
 import math
@@ -16,18 +18,18 @@ import anyio.lowlevel
 from exportd.model.errors import PermanentError, Reason, TransientError
 
 _CROWDED_S = 1.0
-"""How long after several calls were made at the same time more are expected."""
+"""For how long more requests are expected after several were made at the same time."""
 
 RequestT = TypeVar("RequestT")
 AnswerT = TypeVar("AnswerT")
 
 MAX_TOGETHER = 100
 LINGER_S = 0.03
-"""Others are waited for until none has come for so long."""
+"""A call waits for more requests until none has come for this long."""
 
 _MAX_LINGERS = 10
 CALL_TIMEOUT_S = 10.0
-"""Others wait for a call, so the cancellation of the one that made it does not end it. This bounds it instead."""
+"""The time limit of a call. It is not cancelled with the request that started it, because others wait for it too."""
 
 
 @dataclass(slots=True, eq=False)
@@ -44,7 +46,8 @@ class _Asked(Generic[RequestT, AnswerT]):
 class CallBatcher(Generic[RequestT, AnswerT]):
     """Answers single requests by ``call``, which answers several, in their order.
 
-    When ``call`` raises a PermanentError, each request is tried by itself, so that only the one at fault gets it.
+    When ``call`` raises a PermanentError, each request is tried separately, so that only the request at fault gets the
+    error.
     """
 
     def __init__(self, call: Callable[[Sequence[RequestT]], Awaitable[Sequence[AnswerT]]]) -> None:
@@ -55,7 +58,9 @@ class CallBatcher(Generic[RequestT, AnswerT]):
         self._crowded_until = -math.inf
 
     async def ask(self, request: RequestT) -> AnswerT:
-        """The answer to the request. Raises what ``call`` raises, and TransientError after ``CALL_TIMEOUT_S``."""
+        """Make a request and return its answer. Raises what ``call`` raises, and TransientError after
+        ``CALL_TIMEOUT_S``.
+        """
         asked = _Asked[RequestT, AnswerT](request)
         self._waiting.append(asked)
         try:
@@ -93,7 +98,7 @@ class CallBatcher(Generic[RequestT, AnswerT]):
             self._called = anyio.Event()
 
     async def _linger(self) -> None:
-        """Wait for others, as long as they come."""
+        """Wait as long as other requests keep coming."""
         for _ in range(_MAX_LINGERS):
             before = len(self._waiting)
             await anyio.sleep(LINGER_S)

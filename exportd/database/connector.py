@@ -1,10 +1,11 @@
 """Opens connections to the database: for the daemon's own tables, for its events, and for exports.
 
-There may be two logins. One owns the schema exportd and keeps the daemon's tables. The other one reads, and is the only
-one that touches a table of the application: Postgres may run code of a table's owner with the rights of the role that
-reads it (policies, functions in indexes), and such code can undo whatever a session sets, but not its login.
+There may be two logins. One owns the schema exportd and the daemon's tables. The other one reads the application's
+tables, and is the only one that touches them: Postgres may run code of a table's owner with the rights of the role that
+reads the table (policies, functions in indexes). Such code can undo every setting of a session, but it cannot change
+the login.
 
-Errors leave as a TransientError or PermanentError whose sentence names host, database and user, and never the
+Errors are raised as TransientError or PermanentError. Their sentences name host, database and user, but never the
 password. ``translate`` and ``translated`` do the same for later errors on a connection.
 """
 
@@ -38,15 +39,17 @@ _CLEAN_UP_S = 5.0
 """How long a connection may take to close before it is terminated."""
 
 _OWN_QUERY_TIMEOUT_S = 60.0
-"""Queries on the daemon's own tables are short; one that takes longer waits for a server that is gone."""
+"""Queries on the daemon's own tables are short. One that takes longer waits for a server that does not answer any more.
+"""
 
-# As libpq does, but sooner: a COPY from a server that vanished would wait for ever.
+# As libpq does, but sooner: a COPY from a server that has vanished would wait forever.
 _KEEP_ALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 
 _IDLE_S = 60.0
 _MAX_SESSION_AGE_S = 600.0
-"""An export session is kept for a minute without use, and for ten minutes in all: its memory grows, and what a DBA has
-set for the role since it began is not in it."""
+"""An export session is kept for a minute without use, and for ten minutes in all: its memory grows, and it does not
+have the settings that a DBA has made for the role since it began.
+"""
 
 _TRANSACTION_TIMEOUT_SINCE = 17
 
@@ -58,8 +61,8 @@ _END = "SELECT pg_catalog.pg_terminate_backend($1)"
 class OwnTablesConnection(asyncpg.Connection):
     """A connection of a pool for the daemon's own tables. It knows when its session may have to be reset.
 
-    A query with parameters is one statement of ours, and transactions end; neither leaves anything in the session. Any
-    other text may.
+    A query with parameters is a single statement of exportd, and transactions end. Neither leaves anything in the
+    session, but any other text may.
     """
 
     __slots__ = ("may_be_altered",)
@@ -76,7 +79,9 @@ class OwnTablesConnection(asyncpg.Connection):
 
 @dataclass(frozen=True, slots=True)
 class ExportSession:
-    """A connection whose settings make its output the same on every server, opened at a time of the event loop."""
+    """A connection whose settings make its output the same on every server, and the event loop's time when it was
+    opened.
+    """
 
     connection: "asyncpg.Connection[asyncpg.Record]"
     opened_at: float
@@ -84,14 +89,14 @@ class ExportSession:
 
 
 class SessionKeeper:
-    """Keeps up to ``size`` sessions that are not in use, the one that was used last on top."""
+    """Keeps up to ``size`` unused sessions. The one that was used last is used first."""
 
     def __init__(self, size: int) -> None:
         self._size = size
         self._idle: dict[ExportSession, asyncio.TimerHandle] = {}
 
     def take(self) -> ExportSession | None:
-        """One that is still connected, for its next user; None when there is none."""
+        """Take a session that is still connected; None when there is none."""
         while self._idle:
             session, timer = self._idle.popitem()
             timer.cancel()
@@ -100,14 +105,14 @@ class SessionKeeper:
         return None
 
     def put(self, session: ExportSession) -> bool:
-        """Keep a session; False when it is too old or there are enough."""
+        """Keep a session. Returns False when it is too old or there are enough."""
         if len(self._idle) >= self._size or anyio.current_time() - session.opened_at > _MAX_SESSION_AGE_S:
             return False
         self._idle[session] = asyncio.get_running_loop().call_later(_IDLE_S, self._drop, session)
         return True
 
     def take_all(self) -> list[ExportSession]:
-        """All of them, to be closed."""
+        """Take all sessions, to close them."""
         sessions = []
         while (session := self.take()) is not None:
             sessions.append(session)
@@ -120,9 +125,9 @@ class SessionKeeper:
 
 @dataclass(slots=True)
 class Connector:
-    """Connects to the database of a DSN; to read the application's tables, with ``reader_dsn`` if there is one.
+    """Connects to the database of a DSN. With ``reader_dsn``, the application's tables are read by that login.
 
-    ``lock_timeout_s`` holds for exports: a waiting lock makes the application's writes queue behind it.
+    ``lock_timeout_s`` applies to exports, because the application's writes queue behind a waiting lock.
     """
 
     dsn: str = field(repr=False)
@@ -136,7 +141,7 @@ class Connector:
 
     @classmethod
     def of(cls, database: DatabaseSettings) -> "Connector":
-        """To the database that the configuration names."""
+        """A connector to the database that the configuration names."""
         return cls(database.dsn, lock_timeout_s=database.lock_timeout_s, reader_dsn=database.reading_dsn)
 
     @property
@@ -150,7 +155,9 @@ class Connector:
         return Address.of(self.reader_dsn).user if self.reader_dsn else None
 
     async def use(self, database: DatabaseSettings) -> None:
-        """Use other DSNs for new connections, pools included. Open ones are used until they are given back."""
+        """Use other DSNs for new connections, including those of pools. Open connections are used until they are
+        returned.
+        """
         self.lock_timeout_s, self.reader_dsn = database.lock_timeout_s, database.reading_dsn
         await self._renew_sessions()
         if database.dsn != self.dsn:
@@ -160,13 +167,15 @@ class Connector:
                 await pool.expire_connections()
 
     async def expire(self) -> None:
-        """Open every connection of the pools anew when it is used next: an old one may keep what the server refused."""
+        """Reopen every connection of the pools when it is used next, because an old one may still have the state that
+        the server refused.
+        """
         for pool in self._pools:
             await pool.expire_connections()
         await self._renew_sessions()
 
     async def _renew_sessions(self) -> None:
-        """Keep none of the export sessions that there are: they may be of another login, or have lost a right."""
+        """Close the kept export sessions: they may belong to another login, or have lost a right."""
         self._generation += 1
         if self._keeper is not None:
             for session in self._keeper.take_all():
@@ -207,7 +216,7 @@ class Connector:
     async def export_session(self) -> AsyncIterator[Connection]:
         """An export connection that is closed at the end of the block, whatever happens.
 
-        Within ``keeping_sessions`` it is kept for another block, if this one does not raise.
+        Within ``keeping_sessions`` it is kept for a later block, if this one does not raise.
         """
         keeper = self._keeper
         session = await self._kept_session() if keeper is not None else None
@@ -225,7 +234,7 @@ class Connector:
 
     @asynccontextmanager
     async def keeping_sessions(self, size: int) -> AsyncIterator[None]:
-        """Within the block, keep up to ``size`` export sessions that are not in use."""
+        """Keep up to ``size`` unused export sessions until the block ends."""
         self._keeper = SessionKeeper(size)
         try:
             yield
@@ -235,7 +244,7 @@ class Connector:
                 await close(session.connection)
 
     async def _kept_session(self) -> ExportSession | None:
-        """One that was kept and still answers, with the settings of a new one."""
+        """A kept session that still answers, with the settings of a new one; None when there is none."""
         while self._keeper is not None and (session := self._keeper.take()) is not None:
             try:
                 with suppress(*FOREIGN_ERRORS):
@@ -249,15 +258,19 @@ class Connector:
         return None
 
     def _session_statement(self, connection: Connection) -> str:
-        """Sets what an export session needs; also what a pooler may have dropped when the connection was made."""
+        """The statement with the settings of an export session, including those that a pooler may have dropped when the
+        connection was opened.
+        """
         settings = {**self._export_settings(), "client_encoding": "UTF8"}
         if connection.get_server_version().major >= _TRANSACTION_TIMEOUT_SINCE:
-            # Not when connecting: an older server refuses a setting that it does not know.
+            # Not when connecting, because an older server refuses an unknown setting.
             settings["transaction_timeout"] = "0"
         return set_statement(settings)
 
     async def _forget(self, connection: Connection) -> bool:
-        """Undo whatever code of a table's owner has left in a session; False when it cannot be used any more."""
+        """Undo everything that code of a table's owner may have left in a session. Returns False when the session
+        cannot be used any more.
+        """
         with anyio.move_on_after(_CLEAN_UP_S, shield=True), suppress(*FOREIGN_ERRORS):
             if connection.is_in_transaction():
                 await connection.execute("ROLLBACK")
@@ -268,7 +281,9 @@ class Connector:
 
     @asynccontextmanager
     async def pool(self, size: int, *, lazily: bool = False) -> AsyncIterator[Pool]:
-        """At most ``size`` connections for the daemon's own tables; the first is opened at once, unless ``lazily``."""
+        """A pool of at most ``size`` connections for the daemon's own tables. The first is opened at once, unless
+        ``lazily``.
+        """
         pool: Pool | None = None
         try:
             with _translated_connecting(self.address):
@@ -292,8 +307,8 @@ class Connector:
         return {
             "timeout": self._connect_timeout_s(),
             "command_timeout": _OWN_QUERY_TIMEOUT_S,
-            # The seal's flush makes every commit that the export has seen durable too, also those of an
-            # application that does not wait for its own: nothing is published that a crash could take back.
+            # The flush of the seal also makes every commit durable that the export has seen, including those of an
+            # application that commits asynchronously. So nothing is published that a crash could undo.
             "server_settings": self._pool_settings(),
         }
 
@@ -301,20 +316,21 @@ class Connector:
         return {**self._server_settings("tables"), "synchronous_commit": "on"}
 
     async def _settle(self, connection: Connection) -> None:
-        """Set what a pooler may have dropped when the connection was made."""
+        """Set what a pooler may have dropped when the connection was opened."""
         await connection.execute(set_statement(self._pool_settings()))
         _note_settled(connection)
 
     async def _reset(self, connection: Connection) -> None:
-        """Forget what the last user may have set, but not what all need."""
+        """Reset what the last user may have set, but keep the settings that all users need."""
         if not isinstance(connection, OwnTablesConnection) or connection.may_be_altered:
             await connection.execute(f"{connection.get_reset_query()}\n{set_statement(self._pool_settings())}")
             _note_settled(connection)
 
     async def _end(self, process_id: int) -> None:
-        """Have the server end a session that does not end by itself: code of a table's owner may catch a cancel.
+        """Let the server terminate a session that does not end, because code of a table's owner may catch a cancel.
 
-        Its locks would stay. The session is of the same role as the one that asks, which is all that is needed.
+        Its locks would stay otherwise. The session belongs to the same role as the one that asks, so no other right is
+        needed.
         """
         with anyio.move_on_after(self.connect_timeout_s + _CLEAN_UP_S, shield=True):
             with suppress(ExportdError, *FOREIGN_ERRORS):
@@ -333,7 +349,7 @@ class Connector:
                 statement_cache_size=0 if for_export else 100,
             )
             try:
-                # Once more, for a pooler may have dropped them.
+                # Set again, because a pooler may have dropped them.
                 settings = set_statement({**server_settings, "client_encoding": "UTF8"})
                 statement = self._session_statement(connection) if for_export else settings
                 await connection.execute(statement, timeout=self.connect_timeout_s)
@@ -352,8 +368,8 @@ class Connector:
     def _server_settings(self, purpose: str) -> dict[str, str]:
         # Every name in our SQL is qualified; with nothing else in the path, so is every name that the server prints.
         return {
-            # What the server prints of names and types is compared, and must not depend on a setting of the role. The
-            # first, for it decides how the server writes down the path.
+            # The names and types that the server prints are compared, and must not depend on a setting of the role. It
+            # comes first, because it decides how the server prints the path.
             "quote_all_identifiers": "off",
             "search_path": "pg_catalog",
             "jit": "off",  # it takes longer than our statements, which look dear where there are no statistics
@@ -373,7 +389,7 @@ def _lock_timeout(lock_timeout_s: float | None) -> dict[str, str]:
 async def close(connection: Connection) -> bool:
     """Closes a connection, or terminates it when that takes too long. Safe during cancellation.
 
-    Whether it closed by itself; if not, the server's session may go on.
+    Returns whether it closed in time. If not, the server's session may go on.
     """
     with anyio.move_on_after(_CLEAN_UP_S, shield=True) as scope:
         with suppress(*FOREIGN_ERRORS):
@@ -385,7 +401,7 @@ async def close(connection: Connection) -> bool:
 
 
 def _keep_alive(connection: Connection) -> None:
-    """Has the kernel notice a server that is gone. Only for TCP, with the options that the system has."""
+    """Let the kernel detect a server that is gone. Only for TCP, with the options that the system has."""
     transport: asyncio.BaseTransport | None = getattr(connection, "_transport", None)
     line = transport.get_extra_info("socket") if transport is not None else None
     if line is None or line.family not in {socket.AF_INET, socket.AF_INET6}:
@@ -424,7 +440,7 @@ async def _close_pool(pool: Pool) -> None:
 
 
 def storable(text: str, connection: Connection) -> str:
-    """A text for people as the database's encoding can hold it: other characters as escapes."""
+    """The text with characters that the database's encoding lacks shown as escapes."""
     encoding = connection.get_settings().server_encoding
     try:
         codec = codecs.lookup(encoding).name

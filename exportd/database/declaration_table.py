@@ -1,6 +1,6 @@
-"""What each daemon's configuration declares, in Postgres: decides what must change, and keeps what was declared.
+"""Keeps in Postgres what each daemon's configuration declares, and finds what must change.
 
-All of it is part of a transaction that makes it so, under the lock of that kind.
+Everything here is part of the caller's transaction, which makes these changes under the lock of that kind.
 """
 
 import json
@@ -43,13 +43,13 @@ async def declare(
     *,
     daemon: UUID | None,
 ) -> Reconciliation[_DeclarationT, _RowT]:
-    """What must change so that the ``rows`` are those that are declared; see ``model.declared``.
+    """What must change so that the ``rows`` equal the declarations; see ``model.declared``.
 
-    ``daemon`` is the spool of the daemon that declares them, which has a row; what it declares is kept, in place of
-    what it declared before. None keeps nothing.
+    ``daemon`` is the spool id of the daemon that declares them, which must have a row. Its declarations replace its
+    earlier ones. With None nothing is stored.
     """
     others = await _read(connection, kind, daemon)
-    # In threads: there may be thousands, and this is long work.
+    # In threads, because with thousands of declarations this takes long.
     plan = await anyio.to_thread.run_sync(reconcile, declarations, rows, others)
     if daemon is not None:
         written, withdrawn = await anyio.to_thread.run_sync(_difference, others.before, declarations)
@@ -61,7 +61,7 @@ async def declare(
 
 
 async def _read(connection: "Connection", kind: str, daemon: UUID | None) -> Declared:
-    """What the daemons declare of a kind so far."""
+    """The declarations of one kind that all daemons have stored so far."""
     before: dict[Key, Document] = {}
     elsewhere: dict[Key, list[Document]] = {}
     async for rows in slices(connection, _SQL["all"], kind, daemon):
@@ -75,7 +75,7 @@ async def _read(connection: "Connection", kind: str, daemon: UUID | None) -> Dec
 
 
 def _difference(before: Mapping[Key, Document], declarations: Sequence[Declaration]) -> tuple[str | None, str | None]:
-    """What has to be written and what withdrawn, as JSON; None where there is nothing."""
+    """What has to be written and what removed, as JSON; None where there is nothing."""
     now = documents(declarations)
     written = [
         {"organization": key.organization, "code": key.code, "content": document}

@@ -1,8 +1,8 @@
 """Locks tables without blocking the application for long.
 
-A session that waits for a lock makes later ones wait behind it, so each wait is short, and the caller tries again. It
-is also shorter than Postgres's deadlock_timeout of a second: a session that has waited for us that long looks for a
-deadlock and, if there is one, fails. We must have given up before.
+Later sessions queue behind a session that waits for a lock, so each wait is short, and the caller tries again. It is
+also shorter than Postgres's deadlock_timeout of a second: a session that has waited for us for that long looks for a
+deadlock and fails if there is one. By then we must have given up.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -31,7 +31,9 @@ _WRITERS = [
     *("ShareRowExclusiveLock", "ExclusiveLock", "AccessExclusiveLock"),
 ]
 _IN_THE_WAY = {"ACCESS SHARE": ["AccessExclusiveLock"], "SHARE ROW EXCLUSIVE": _WRITERS}
-"""By the mode that is wanted, the modes of others that it has to wait for; for another mode, all of them."""
+"""For each wanted mode, the modes of other sessions that it conflicts with. A mode that is not listed conflicts with
+all.
+"""
 
 _SQL = queries.load("locks")
 
@@ -39,7 +41,7 @@ _logger = structlog.stdlib.get_logger()
 
 
 class LockWait:
-    """Tells a job's progress, and once the log, which sessions it waits for while it asks for locks again and again.
+    """Reports the sessions that hold the locks for which a job waits: in the job's progress, and once in the log.
 
     A context manager around all attempts. ``doing`` says what the locks are for.
     """
@@ -70,9 +72,10 @@ class LockWait:
         mode: str,
         entities: Mapping[EntityCode, TableName],
     ) -> ExportdError:
-        """What ``translate_lock`` makes of an attempt's ``error``. It names the sessions that hold the locks.
+        """Translate the ``error`` of an attempt by ``translate_lock``. The result names the sessions that hold the
+        locks.
 
-        ``tables`` are to be locked in ``mode``; ``entities`` are those that they belong to, each with its own.
+        ``tables`` are the tables to lock in ``mode``, ``entities`` their entities, each with its table.
         """
         failure = translate_lock(error, doing=self.doing)
         if failure.reason is not Reason.LOCK_NOT_AVAILABLE:
@@ -93,7 +96,7 @@ class LockWait:
 async def take_locks(connection: Connection, statement: str, *, wait_s: float = MAX_LOCK_WAIT_S) -> None:
     """Run a LOCK TABLE statement in the open transaction; all its locks together may take ``wait_s``.
 
-    What comes later in the transaction waits as long for each of its locks. Raises what ``translate_lock`` gives.
+    Later statements of the transaction wait as long for each of their locks. Raises the error of ``translate_lock``.
     """
     wait_ms = max(1, round(min(wait_s, MAX_LOCK_WAIT_S) * 1000))
     # One bounds the wait for each lock, the other for all of them.
@@ -117,9 +120,9 @@ def translate_lock(error: BaseException, *, doing: str, holders: str = "") -> Ex
 
 
 async def lock_holders(connection: Connection, tables: Iterable[TableName], *, mode: str) -> str:
-    """A sentence that says which sessions now hold locks on the tables that ``mode`` has to wait for; "" for none.
+    """A sentence that names the sessions whose locks on the tables conflict with ``mode``; "" for none.
 
-    It is for an error that is on its way: if they cannot be read, it says nothing.
+    It belongs to an error that is about to be raised. If the sessions cannot be read, it is "".
     """
     try:
         rows = await connection.fetch(_SQL["holders"], [table(name) for name in tables], _IN_THE_WAY.get(mode))

@@ -51,7 +51,7 @@ SCHEMA_VERSION = len(migrations())
 
 
 async def migrate(connection: Connection) -> list[str]:
-    """Applies what is pending and returns the names of what it applied, in order.
+    """Apply the pending migrations and return their names, in order.
 
     Raises PermanentError when the database is newer than the code, or the role may not create the schema.
     """
@@ -122,7 +122,7 @@ async def _prepare(connection: Connection) -> None:
         async with connection.transaction(isolation="read_committed"):
             await _create_bookkeeping(connection)
     except (asyncpg.UniqueViolationError, asyncpg.DuplicateSchemaError, asyncpg.DuplicateTableError):
-        # Another daemon has made it in this moment. Had it made the schema only, this raises what is wrong.
+        # Another daemon has just created it. If it has created only the schema, the next statement raises the error.
         async with connection.transaction(isolation="read_committed"):
             await _create_bookkeeping(connection)
 
@@ -130,8 +130,8 @@ async def _prepare(connection: Connection) -> None:
 async def _create_bookkeeping(connection: Connection) -> None:
     """The schema and the table of applied migrations.
 
-    Looked for first, because CREATE … IF NOT EXISTS needs the right to create even when there is nothing to create,
-    and a DBA may have made the schema for a role that has no such right.
+    They are looked up first, because CREATE … IF NOT EXISTS needs the right to create even when they exist, and a DBA
+    may have created the schema for a role without that right.
     """
     if not await connection.fetchval(_SQL["find_schema"]):
         await connection.execute(_SQL["create_schema"])

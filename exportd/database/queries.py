@@ -31,7 +31,7 @@ class Row(Protocol):
 
 
 def only_row(row: _RowT | None) -> _RowT:
-    """The row of a statement that always returns one: a sum, or what was just inserted or locked."""
+    """The row of a statement that always returns one, such as a sum or a row that was just inserted or locked."""
     if row is None:
         raise InvariantError("a statement that always returns a row returned none")
     return row

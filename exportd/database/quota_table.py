@@ -1,7 +1,7 @@
-"""What an organization may have at most: counted, and refused, in the transaction that would add to it.
+"""Enforces the quotas of organizations: counts, and refuses, in the transaction that would add something.
 
-The transaction holds the organization's row in ``exportd.organization``, so that of two that would both take the last
-place one is refused. Call ``require_room`` before any other row is locked.
+The transaction locks the organization's row in ``exportd.organization``. So when two transactions would take the last
+place, one is refused. Call ``require_room`` before any other row is locked.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 _SQL = queries.load("quotas")
 
 NEAR = 0.8
-"""From this share of a quota on it is shown."""
+"""The share of a quota from which on its use is shown."""
 
 MAX_SHOWN = 50
-"""As many are shown, the fullest first."""
+"""How many quotas are shown, the fullest first."""
 
 
 class Quota(StrEnum):
-    """What has a quota, by the keys of ``[quotas]``."""
+    """The quotas, by their keys in ``[quotas]``."""
 
     SCHEDULES = "schedules"
     DESTINATIONS = "destinations"
@@ -49,15 +49,15 @@ _WORDS = {
     Quota.CHANGES_PER_HOUR: "changes within an hour",
 }
 _PASSING = {Quota.WAITING_JOBS, Quota.ADHOC_JOBS, Quota.CHANGES_PER_HOUR}
-"""Those that empty by themselves."""
+"""The quotas whose use decreases by itself."""
 
 _OF_THE_DATABASE = [quota for quota in Quota if quota not in {Quota.CHANGES_PER_HOUR, Quota.CONNECTIONS}]
-"""Those whose use is read from the tables for those who look after the daemon."""
+"""The quotas whose use is read from the tables, to show it to operators."""
 
 
 @dataclass(frozen=True, slots=True)
 class QuotaUse:
-    """How much of a quota an organization has used."""
+    """The use of a quota by an organization."""
 
     organization: OrganizationId
     quota: Quota
@@ -68,9 +68,10 @@ class QuotaUse:
 async def require_room(
     connection: "Connection", organization: OrganizationId, quotas: QuotaSettings, *wanted: Quota
 ) -> None:
-    """Make sure that an organization may have one more of each, until the end of the transaction.
+    """Check that an organization may have one more of each, until the end of the transaction.
 
-    Raises PermanentError QUOTA_REACHED for what stays until it is deleted, QUOTA_BUSY for what empties by itself.
+    Raises PermanentError QUOTA_REACHED for things that stay until they are deleted, QUOTA_BUSY for those that go by
+    themselves.
     """
     await connection.execute(_SQL["hold"], organization)
     used = only_row(await connection.fetchrow(_SQL["used"], organization))
@@ -90,16 +91,16 @@ async def require_room(
 async def admit_program(
     connection: "Connection", organization: OrganizationId | None, quotas: QuotaSettings, *wanted: Quota
 ) -> None:
-    """The same for what a program of an organization asks of the daemon: it is a change too.
+    """The same for a request of an organization's program, which also counts as a change.
 
-    None is a user of the machine, for whom quotas do not hold.
+    None stands for a user of the machine, to whom quotas do not apply.
     """
     if organization is not None:
         await require_room(connection, organization, quotas, Quota.CHANGES_PER_HOUR, *wanted)
 
 
 class QuotaTable:
-    """How much of their quotas the organizations have used, for those who look after the daemon.
+    """Shows operators how much of their quotas the organizations have used.
 
     ``connections`` are those of this daemon's API, by organization.
     """
@@ -112,7 +113,9 @@ class QuotaTable:
         self._connections = connections
 
     async def near(self) -> list[QuotaUse]:
-        """Those that are nearly or fully used, the fullest first. Raises TransientError when the database is away."""
+        """The quotas that are nearly or fully used, the fullest first. Raises TransientError when the database is out
+        of reach.
+        """
         limits = [getattr(self._quotas, quota) for quota in _OF_THE_DATABASE]
         async with statements(self._pool, "looking at the quotas") as connection:
             rows = await connection.fetch(_SQL["near"], _OF_THE_DATABASE, limits, NEAR, MAX_SHOWN)

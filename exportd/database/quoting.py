@@ -1,9 +1,8 @@
 """Quotes identifiers and literals and writes comments: the only place that does.
 
-What cannot be a parameter (a table in COPY, a name in CREATE TRIGGER) passes through here, always quoted, so that a
-name with a quote, a capital or a keyword in it is that name and nothing else. What is printed for a person passes
-through ``comment``: the names of tables and triggers are their owners' choice, and a line break in one would make SQL
-of the rest.
+What cannot be a parameter (a table in COPY, a name in CREATE TRIGGER) is quoted here, always, so that a name with a
+quote, a capital or a keyword in it means exactly that name. Text that is printed for people goes through ``comment``:
+owners choose the names of tables and triggers, and a line break in a name would turn the rest of it into SQL.
 """
 
 from collections.abc import Iterable
@@ -38,7 +37,7 @@ def literal(value: str) -> str:
 
 
 def array(values: Iterable[str]) -> str:
-    """The texts as what Postgres reads as a value of ``text[]``: one parameter for thousands of them.
+    """The texts in the form of a ``text[]`` value of Postgres: one parameter for thousands of texts.
 
     Raises ValueError for a NUL character.
     """

@@ -1,8 +1,8 @@
-"""Settings of a session that its server is told again once it is connected, and asked for before they matter. Pure.
+"""The settings of sessions that are set again after connecting, and checked before they matter. Pure.
 
-A connection pooler takes the parameters of the connection's start and may drop them (PgBouncer does so with those in
+A connection pooler receives the startup parameters of a connection and may drop them (PgBouncer drops those in
 ``ignore_startup_parameters``). In transaction mode it also gives each transaction to another session of the server, so
-that what was set in one is not set in the next.
+that a setting made in one is missing in the next.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,14 +33,14 @@ EXPORT_SETTINGS: Mapping[str, str] = {
     "statement_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
 }
-"""Of the sessions that read the application's tables."""
+"""The settings of sessions that read the application's tables."""
 
 EXACT_SETTINGS: Mapping[str, str] = {
     name: value
     for name, value in EXPORT_SETTINGS.items()
     if name not in {"enable_hashagg", "statement_timeout", "idle_in_transaction_session_timeout"}
 } | {"search_path": "pg_catalog", "client_encoding": "UTF8"}
-"""Those on which depends what values look like, and which rows are seen: asked for in each snapshot."""
+"""The settings that decide how values are written and which rows are visible. They are checked in each snapshot."""
 
 POOLER_ADVICE = (
     "A connection pooler stands between exportd and the database and does not keep a session's state: it works in "
@@ -55,7 +55,7 @@ def set_statement(settings: Mapping[str, str]) -> str:
 
 
 def unsettled(names: Sequence[str]) -> PermanentError:
-    """What to raise when a transaction does not have the settings that make values exact."""
+    """The error for a transaction without the settings that make values exact."""
     return PermanentError(
         f"The session has other settings than exportd gave it ({', '.join(sorted(names))}), so values might be written "
         f"in another way. {POOLER_ADVICE}",

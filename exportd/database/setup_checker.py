@@ -1,9 +1,9 @@
-"""Says what is doubtful about how the database is set up: logins with more rights than they need, a connection pooler
-and its mode, and limits of temporary files.
+"""Finds doubtful settings of the database: logins with more rights than they need, a connection pooler and its mode,
+and limits of temporary files.
 
-Where ``temp_file_limit`` is set, it bounds how large a statement on a captured table may be. Postgres keeps the rows of
-a statement for triggers of statements: in memory up to ``work_mem``, beyond it in temporary files, whose size the
-setting limits for the application's session. An UPDATE has its rows there twice, old and new.
+``temp_file_limit`` limits how large a statement on a captured table may be. Postgres keeps the rows of a statement for
+statement triggers: in memory up to ``work_mem``, beyond that in temporary files, which this setting limits for the
+application's session. An UPDATE keeps its rows twice, old and new.
 """
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
@@ -35,7 +35,7 @@ class Pooling(Enum):
 
 
 async def doubts_about_logins(connector: Connector) -> AsyncIterator[str]:
-    """Sentences for people, none where there is nothing to say.
+    """Sentences for people; none if there is nothing to report.
 
     Raises TransientError or PermanentError when one of the logins cannot be used, or the two lead to different
     databases.
@@ -69,7 +69,7 @@ async def excessive_rights(connector: Connector) -> list[str]:
 
 
 async def note_on_dumps(connection: Connection) -> str | None:
-    """A sentence where the database's owner cannot dump it, None where that works.
+    """A sentence if the database's owner cannot dump it; None if that works.
 
     Raises TransientError or PermanentError when the database cannot be asked.
     """
@@ -84,7 +84,9 @@ async def note_on_dumps(connection: Connection) -> str | None:
 
 
 async def warn_of_rights(connector: Connector) -> None:
-    """Log those sentences. A login that cannot be used is reported by the services that need it."""
+    """Log the sentences of ``excessive_rights``. A login that cannot be used is reported by the services that need
+    it.
+    """
     with suppress(ExportdError):
         for sentence in await excessive_rights(connector):
             _logger.warning("login may do too much", error=sentence)
@@ -112,12 +114,12 @@ async def detect_pooling(connector: Connector) -> Pooling:
                 second = await other.fetchval(_BACKEND)
         if first == second:
             return Pooling.TRANSACTION
-        # A pooler invents the number by which a connection's queries are cancelled; a server gives its process's.
+        # A pooler invents the number for cancelling queries, while a server uses its process id.
         return Pooling.DIRECT if first == one.get_server_pid() else Pooling.SESSION
 
 
 async def _logins(connector: Connector) -> "dict[str, queries.Row]":
-    """What the logins may do, by the setting that names them; ``reader_user`` only where there is one that reads."""
+    """The rights of the logins, by the setting that names them; ``reader_user`` only if there is a second login."""
     async with connector.connection("check") as owner:
         logins = {"dsn": await _login(owner)}
     if connector.reader_dsn is not None:
@@ -146,7 +148,7 @@ def _about_rights(logins: "Mapping[str, queries.Row]") -> Iterator[str]:
 
 
 async def temp_file_warnings(connection: Connection, entities: Iterable[Entity]) -> list[str]:
-    """A sentence for each limit of the server, of the database, and of roles; none when no entity is concerned.
+    """A sentence for each limit of the server, of the database and of roles; none when it affects no entity.
 
     Raises TransientError or PermanentError when the database cannot be read.
     """

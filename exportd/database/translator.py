@@ -21,7 +21,9 @@ FOREIGN_ERRORS = (
     OSError,
     TimeoutError,
 )
-"""What the database's edge can raise. Everything else is a bug and passes untouched."""
+"""The errors that the database driver and the operating system can raise. Everything else is a bug and is not
+translated.
+"""
 
 # By SQLSTATE, or by its class (the first two characters) where the whole class means the same.
 _TRANSIENT = {
@@ -50,7 +52,7 @@ _PERMANENT = {
     "57P04": Reason.DATABASE_REFUSED,  # database dropped
 }
 _OTHER_SESSION = {"26000", "42P05"}
-"""A prepared statement is gone, or there already: another session of the server answers than the one before."""
+"""A prepared statement is missing or exists already: a pooler has passed the query to another session of the server."""
 _STARTUP_PARAMETER = "unsupported startup parameter"
 _ADVICE = {
     Reason.PRIVILEGE_MISSING: "Grant the right to the daemon's role.",
@@ -116,7 +118,7 @@ def _is_lost_connection(error: BaseException) -> bool:
 
 
 def _message(error: BaseException) -> str:
-    """The error's own words in one line, its detail included, without a secret."""
+    """The error's own message with its detail, in one line, without secrets."""
     words = [str(error) or type(error).__name__]
     detail = getattr(error, "detail", None)
     if isinstance(detail, str):

@@ -1,8 +1,8 @@
 """The one way to the daemon's own tables: single statements, or a transaction with its lock, audit rows and events.
 
-What a transaction changes, what it writes into the audit log and the events that it sends take effect together
-or not at all. ``doing`` ("reading a schedule") stands in the sentences of errors. Everything here raises
-TransientError when the database is out of reach and PermanentError when it refuses.
+The changes of a transaction, its entries in the audit log and its events take effect together or not at all. ``doing``
+("reading a schedule") is used in error sentences. Everything here raises TransientError when the database is out of
+reach and PermanentError when it refuses.
 """
 
 import json
@@ -26,10 +26,10 @@ _SQL = queries.load("unit_of_work")
 
 
 _MAX_EXAMINED = 1000
-"""Rows of the audit log of which a search looks at what has no index."""
+"""How many rows of the audit log a search examines by filters that no index supports."""
 
 _SLICE_ROWS = 250
-"""So many are decoded, and then handled by the caller, in a few milliseconds."""
+"""How many rows are decoded at once, and handled by the caller, in a few milliseconds."""
 
 
 @asynccontextmanager
@@ -44,10 +44,10 @@ async def statements(pool: "Pool", doing: str) -> "AsyncIterator[Connection]":
 async def transaction(pool: "Pool", doing: str, *, lock: str | None = None) -> "AsyncIterator[Connection]":
     """The same in one transaction.
 
-    With ``lock``, the blocks of that name run one after the other, whichever daemon they are of. Raises TransientError
-    LOCK_NOT_AVAILABLE when others hold it for half a minute.
+    With ``lock``, blocks with that name run one after the other, in all daemons. Raises TransientError
+    LOCK_NOT_AVAILABLE when others hold the lock for half a minute.
     """
-    # READ COMMITTED: a statement after a lock must see what the lock waited for.
+    # READ COMMITTED, because a statement after a lock must see what was committed while it waited for the lock.
     async with statements(pool, doing) as connection, connection.transaction(isolation="read_committed"):
         if lock is not None:
             await connection.execute(_SQL["bound_waits"])
@@ -56,9 +56,9 @@ async def transaction(pool: "Pool", doing: str, *, lock: str | None = None) -> "
 
 
 async def slices(connection: "Connection", query: str, *arguments: object) -> "AsyncIterator[list[asyncpg.Record]]":
-    """The rows of a query that may find thousands, without holding up the event loop; also of one that writes.
+    """Read thousands of rows of a query, in slices, without blocking the event loop. The query may also write.
 
-    In a transaction of the caller's.
+    Must be called in a transaction.
     """
     cursor = await connection.cursor(query, *arguments)
     while rows := await cursor.fetch(_SLICE_ROWS):
@@ -101,9 +101,9 @@ class AuditRow:
 
 
 class Auditor:
-    """Reads the audit log, and writes into it what operators do that changes no row: to capture, to the log level.
+    """Reads the audit log, and writes the operations that change no row: on capture and on the log level.
 
-    Write before the change: what cannot be written down is not done.
+    The entry is written before the operation, which is not carried out if that fails.
     """
 
     def __init__(self, pool: "Pool") -> None:
@@ -123,8 +123,8 @@ class Auditor:
         before: int | None = None,
         limit: int,
     ) -> list[AuditRow]:
-        """The newest rows first, at most ``limit``: of an organization and of an object, if given, and older than the
-        row ``before``. Those whose ``action`` begins so are looked for among the newest 1,000.
+        """The newest rows first, at most ``limit``: those of an organization and of an object, if given, and older than
+        the row ``before``. Rows whose ``action`` begins with a given text are searched among the newest 1,000.
         """
         async with statements(self._pool, "reading the audit log") as connection:
             if action is not None:

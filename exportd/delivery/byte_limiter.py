@@ -21,8 +21,8 @@ class _Waiter:
 
 
 class ByteLimiter:
-    """Grants bytes in the order in which they were asked for, so that large pieces are not starved by small ones; only
-    an owner that has its share already is overtaken.
+    """Grants bytes in the order of the requests, so that small pieces do not starve large ones. A request is overtaken
+    only when its owner has its share already.
 
     A request for more than ``total_bytes`` is granted when nothing else is held.
     """
@@ -34,12 +34,12 @@ class ByteLimiter:
 
     @property
     def held_bytes(self) -> int:
-        """The bytes that are granted at the moment."""
+        """The number of bytes that are granted at the moment."""
         return self._held.total()
 
     @asynccontextmanager
     async def hold(self, size_bytes: int, *, owner: Hashable) -> AsyncIterator[None]:
-        """Hold ``size_bytes`` until the block ends; waits for them."""
+        """Wait for ``size_bytes``, and hold them until the block ends."""
         size_bytes = min(size_bytes, self.total_bytes)
         await self._acquire(_Waiter(owner, size_bytes, anyio.Event()))
         try:
@@ -54,7 +54,7 @@ class ByteLimiter:
             await waiter.event.wait()
         except BaseException:
             if waiter.event.is_set():
-                # Granted in the very moment in which the wait was cancelled.
+                # The bytes were granted in the same moment in which the wait was cancelled.
                 self._release(waiter.owner, waiter.size_bytes)
             else:
                 self._waiters.remove(waiter)

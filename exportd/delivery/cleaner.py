@@ -43,13 +43,13 @@ from exportd.stores.store import Upload, read_within
 _MIN_PAUSE_S = 10.0
 _ONCE = RetryBudget(timeout_s=0.0)
 _MAX_UPLOAD_AGE = timedelta(days=7)
-"""Google drops uploads after a week; other stores list theirs, so that they need not be remembered."""
+"""Remembered uploads are forgotten after this time. Google drops uploads after a week; other stores can list theirs."""
 
 _logger = structlog.stdlib.get_logger()
 
 
 class Cleaner:
-    """A service, ``run`` until cancelled; and what a job's delivery asks for.
+    """A service (call ``run``, which ends when it is cancelled), and the cleaning that a job's delivery asks for.
 
     ``type_tokens`` are the catalog's. Every ``interval_s`` seconds it looks for uploads of ended jobs; when woken, for
     failed jobs.
@@ -76,12 +76,12 @@ class Cleaner:
         self.remember(type_tokens)
 
     def remember(self, type_tokens: Mapping[EntityCode, str]) -> None:
-        """Find objects that are named by these too; those named by earlier catalogs are still found."""
+        """Add type tokens by which objects may be named. Tokens of earlier catalogs are kept."""
         for code, token in type_tokens.items():
             self._type_tokens[code].add(token)
 
     def wake(self) -> None:
-        """Look now: a job has ended and may have left something."""
+        """Look for leftovers now, because a job has ended."""
         self._woken.set()
 
     async def run(self) -> None:
@@ -141,7 +141,7 @@ class Cleaner:
                 self._reported = {report for report in self._reported if report[1:3] != (None, known.code)}
 
     async def abort_uploads(self, job: Job, code: DestinationCode, *, kept: Sequence[Upload] = ()) -> None:
-        """Abort what earlier attempts of a job left at a destination, but for ``kept``.
+        """Abort the uploads that earlier attempts of a job left at a destination, except ``kept``.
 
         A destination that is out of reach is left alone.
         """
@@ -158,7 +158,7 @@ class Cleaner:
     async def clear_schedule(self, schedule: ScheduleId, destination: Destination, retry: RetryBudget) -> None:
         """Clear what failed jobs of a schedule left at a destination, before it gets the schedule's next manifest.
 
-        A destination that allows writing only keeps it: no manifest describes it. Raises TransientError.
+        A destination that allows only writing keeps them; no manifest describes them. Raises TransientError.
         """
         for record in await self._jobs.failed_halfway(schedule):
             if destination.code not in _lacking(record):
@@ -200,7 +200,9 @@ class Cleaner:
         return True
 
     def _report_once(self, event: str, job: JobId | None, code: DestinationCode, error: ExportdError) -> None:
-        """Log a failure that recurs once, by its reason: sentences differ in a request's id."""
+        """Log a recurring failure once for each reason. Sentences cannot be compared, because they contain request
+        ids.
+        """
         report = (event, job, code, error.reason)
         if report not in self._reported:
             self._reported.add(report)
@@ -234,11 +236,11 @@ async def sweep_uploads(destination: Destination, unfinished_jobs: Callable[[], 
     found = await _listed(destination)
     if not found:
         return
-    # Asked after the listing: an upload whose job began later cannot be in the list.
+    # Ask for the live jobs after the listing: an upload of a job that began later cannot be in the list.
     unfinished = await unfinished_jobs()
 
     def is_leftover(name: AnyName) -> bool:
-        # A note does not say by whose job it was begun.
+        # The key of a note does not name the job that began the upload.
         return not unfinished if isinstance(name, PublicationName) else name.job not in unfinished
 
     await _abort(destination, found, is_leftover)

@@ -28,7 +28,7 @@ _logger = structlog.stdlib.get_logger()
 
 
 class Deliverer:
-    """Opens the delivery of a job to a destination. One serves all jobs.
+    """Opens the delivery of a job to a destination. One instance serves all jobs.
 
     ``uploads`` remembers what is under way, ``limiter`` bounds the bytes that all transfers hold in memory,
     ``type_token`` is the catalog's, ``retry`` is the budget of each call to a store.
@@ -50,7 +50,7 @@ class Deliverer:
         self._retry = retry
 
     def require_one_at_hand(self, job: Job, codes: Sequence[DestinationCode]) -> None:
-        """Make sure that there is a reason to read: not each of these destinations is in its circuit's pause.
+        """Check that at least one of these destinations can be tried now, so that reading is worth while.
 
         Raises OccupiedError for the shortest pause, and PermanentError as ``delivery``.
         """
@@ -140,7 +140,8 @@ class DestinationDelivery:
     async def publish(
         self, extraction: Extraction, parts: Sequence[Part], history: History, renderer: ManifestRenderer
     ) -> str:
-        """Make the objects visible, then the loader kit, then the manifest; its SHA-256. May be repeated.
+        """Make the objects visible, then the loader kit, then the manifest. Returns the manifest's SHA-256. May be
+        called again.
 
         Raises TransientError or PermanentError that names the destination.
         """
@@ -160,7 +161,7 @@ class DestinationDelivery:
 
     @contextmanager
     def _failure_counted(self) -> Iterator[None]:
-        """The destination's circuit counts an outage that the block meets, unless the circuit itself refused."""
+        """Count an outage that occurs in the block in the destination's circuit, unless the circuit itself refused."""
         try:
             yield
         except TransientError as error:
@@ -170,7 +171,7 @@ class DestinationDelivery:
 
 
 def _circuit_open(destination: Destination) -> TransientError:
-    """Why nothing is sent to a destination that was out of reach for a whole retry budget a moment ago."""
+    """The error for a destination that was out of reach for a whole retry budget a short time ago."""
     pause_s = destination.circuit.closes_in_s(anyio.current_time())
     return TransientError(
         f"{destination.store.name} was away a moment ago and is left alone for {pause_s:.0f} s.",
@@ -182,7 +183,7 @@ def _circuit_open(destination: Destination) -> TransientError:
 async def publish_manifest(
     manifest: Manifest, destination: Destination, retry: RetryBudget, renderer: ManifestRenderer
 ) -> str:
-    """Write the manifest to a destination; its SHA-256, which the next one names.
+    """Write the manifest to a destination. Returns its SHA-256, which the next manifest names.
 
     May be repeated: equal manifests are equal bytes. Raises TransientError or PermanentError that names the
     destination.

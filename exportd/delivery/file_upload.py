@@ -1,10 +1,10 @@
-"""Uploads one file to one store: follows it while it grows, withholds the last piece until it is published.
+"""Uploads one file to one store while the file grows. The last piece is held back until the file is published.
 
-All pieces are equally large, but for the last, which has at least one byte. So a piece goes up as soon as the file is
-known to be longer than the piece's end. A file of at most one piece is not uploaded in pieces at all.
+All pieces have the same size except the last, which has at least one byte. So a piece can be sent as soon as the file
+is longer than the piece's end. A file of at most one piece is sent in one request.
 
-What an earlier attempt has begun goes on as far as the store still has it; an upload that the store has dropped is
-started over, from the spool.
+An upload of an earlier attempt is continued if the store still has it. An upload that the store has dropped is started
+again from the spool.
 """
 
 import hashlib
@@ -39,15 +39,17 @@ T = TypeVar("T")
 
 MAX_SMALL_BYTES = 64 << 10
 MAX_TOGETHER = 64
-"""Files of at most so many bytes, at most so many of them, are read together, and published in one call where the store
-can."""
+"""Small files are read together, and published in one call if the store can do that. This is the limit of their size
+and of their number.
+"""
 
 _SMALL_AT_ONCE = 4
-"""So many requests for small objects are under way, each on a connection of its own: to secure one costs as much as
-several objects do."""
+"""How many requests for small objects run at a time. Each needs a connection, and opening one with TLS costs as much as
+several objects.
+"""
 
 _MAX_STARTS = 3
-"""A store that drops an upload again and again is not worth a fourth."""
+"""How often an upload that the store drops is started."""
 
 _logger = structlog.stdlib.get_logger()
 
@@ -76,7 +78,7 @@ def tail_range(size_bytes: int, limits: StoreLimits) -> ByteRange:
 
 
 def is_too_many(number: int, limits: StoreLimits) -> bool:
-    """Whether a piece ``number`` that is not the last leaves no room for the last one."""
+    """Whether piece ``number`` uses up the allowed pieces although another one has to follow."""
     return number >= limits.max_pieces
 
 
@@ -114,9 +116,9 @@ class FileUpload:
         self.published: ObjectInfo | None = None
 
     async def adopt(self, upload: Upload) -> None:
-        """Go on with what an earlier attempt began, as far as the store still has it; called before ``send``.
+        """Continue the upload of an earlier attempt if the store still has it. Call it before ``send``.
 
-        Where looking is not allowed, the file is started over. Raises TransientError.
+        If the store does not allow looking, the file is uploaded from its beginning. Raises TransientError.
         """
         try:
             found = await self._retry.call(lambda: self._store.pieces(upload))
@@ -130,18 +132,18 @@ class FileUpload:
         self._found = {piece.number: piece for piece in found}
 
     async def send(self) -> None:
-        """Upload every piece but the last; returns when the file is finished and they are all in."""
+        """Upload every piece except the last. Returns when the file is finished and these pieces have arrived."""
         await self._restart_if_gone(self._send)
 
     async def publish(self) -> ObjectInfo:
-        """Make the object visible; called after ``send``, when the file is finished. May be called again."""
+        """Make the object visible. Call it after ``send``; it may be called again."""
         if self.published is None:
             self.published = await self._restart_if_gone(self._publish)
         return self.published
 
     @property
     def waits_for_publishing(self) -> bool:
-        """Whether ``send`` has nothing to do: the file is finished, and has no piece but the last."""
+        """Whether ``send`` has nothing to do, because the file is finished and is a single piece."""
         return self.file.part is not None and self.file.part.size_bytes <= self._store.limits.piece_bytes
 
     @property
@@ -153,7 +155,7 @@ class FileUpload:
 
     @staticmethod
     async def publish_together(uploads: Sequence["FileUpload"]) -> None:
-        """Make small objects of one store visible: see ``MAX_TOGETHER``. ``publish`` then returns at once.
+        """Make small objects of one store visible together (see ``MAX_TOGETHER``). ``publish`` then returns at once.
 
         When it raises, some may be visible.
         """
@@ -167,10 +169,10 @@ class FileUpload:
                 await _put_each(uploads, contents)
 
     async def find_published(self) -> bool:
-        """Whether an earlier attempt has published this very content; then nothing is sent again.
+        """Check whether an earlier attempt has published exactly this content. Then nothing is sent again.
 
-        The size alone is no proof: the same key may have been extracted anew. Where reading is not allowed, the answer
-        is no, and the object is replaced by an equal one.
+        The size alone proves nothing, because the job may have been extracted again under the same key. If the store
+        does not allow reading, the answer is no, and the object is replaced by an equal one.
         """
         part = self._part()
         try:
@@ -194,20 +196,20 @@ class FileUpload:
             self._upload = None
 
     async def give_up(self) -> None:
-        """Not to be published: free what the store holds of it, where it lets us."""
+        """Give the file up: free what the store holds of it, if the store allows that."""
         if self._upload is not None:
             await self._try_abort(self._upload)
             self._upload = None
 
     async def _try_abort(self, upload: Upload) -> None:
-        """As ``abort``, but an upload that cannot be aborted stays: a destination need only allow writing."""
+        """As ``abort``, but ignore an upload that cannot be aborted, because a destination need only allow writing."""
         try:
             await self._store.abort(upload)
         except ExportdError as error:
             _logger.warning("upload not aborted", key=self.key, error=error.sentence)
 
     async def _restart_if_gone(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Start over, with a new upload, when the store has dropped the one that was under way."""
+        """Run ``work``, and start again with a new upload when the store has dropped the current one."""
         for _ in range(_MAX_STARTS - 1):
             try:
                 return await work()
@@ -222,7 +224,7 @@ class FileUpload:
         self._pieces.clear()
 
         async def guard(work: Callable[[], Awaitable[None]]) -> None:
-            # An error that left the task group would come out in an exception group; its sentence is wanted.
+            # Caught here, because the task group would wrap it in an exception group and hide its sentence.
             try:
                 await work()
             except ExportdError as error:
@@ -261,7 +263,7 @@ class FileUpload:
         return self._upload
 
     async def _follow(self, begin: Callable[[Callable[[], Awaitable[None]]], object]) -> None:
-        """Begin to send each piece as soon as there is more of the file than it."""
+        """Start to send each piece as soon as the file is longer than the piece's end."""
         number, slots = 1, anyio.Semaphore(self._pieces_at_once)
         while await self.file.grown(piece_range(number, self._store.limits).end):
             if is_too_many(number, self._store.limits):
@@ -284,7 +286,7 @@ class FileUpload:
         self._pieces.append(piece)
 
     async def _recognised(self, number: int, data: bytes) -> Piece | None:
-        """The piece, if it is in already and is what the file holds."""
+        """The piece, if the store has it already with the same content as the file."""
         found = self._found.get(number)
         if found is None:
             return None
@@ -337,8 +339,8 @@ async def _put_all(uploads: Sequence[FileUpload], contents: Sequence[bytes], sto
 
 
 async def _put_each(uploads: Sequence[FileUpload], contents: Sequence[bytes]) -> None:
-    """After a failure no more are begun. Those under way go on: the store may carry out a request that was cut off,
-    after the cleaner has looked for what the failed job left.
+    """After a failure no further requests are started. Running ones are finished, because the store may still carry out
+    a request that was cut off, after the cleaner has looked for leftovers.
     """
     left = zip(uploads, contents, strict=True)
     failures: list[ExportdError] = []

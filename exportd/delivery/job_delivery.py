@@ -1,7 +1,7 @@
-"""Delivers a job to its destinations: takes its files while they grow, goes on after a crash, publishes everywhere.
+"""Delivers a job to its destinations: uploads its files while they grow, continues after a crash, publishes everywhere.
 
-Destinations are independent of each other: one that fails does not keep the others from their delivery. One that has
-its manifest already is not touched again.
+Destinations are independent: when one fails, the others still get everything. A destination that has the manifest
+already is not written to again.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -32,7 +32,7 @@ _logger = structlog.stdlib.get_logger()
 
 
 class JobDeliverer:
-    """Opens the delivery of a job to all its destinations. One serves all jobs."""
+    """Opens the delivery of a job to all its destinations. One instance serves all jobs."""
 
     def __init__(
         self,
@@ -57,8 +57,9 @@ class JobDeliverer:
     ) -> AsyncIterator["JobDelivery"]:
         """The delivery of a job to each destination that does not have everything yet; aborted unless published.
 
-        ``sealed`` is what was read, once the job is sealed. Raises TransientError or PermanentError; OccupiedError when
-        nothing was read and no destination would take it now: the job waits for them without its slot.
+        ``sealed`` is the extraction, if the job is sealed already. Raises TransientError or PermanentError;
+        OccupiedError when nothing was read and no destination can be tried now: the job then waits for them without a
+        slot.
         """
         job = lease.job
         delivered = {delivery.destination for delivery in await self.jobs.deliveries(job.id)}
@@ -79,9 +80,11 @@ class JobDeliverer:
 
 @dataclass(frozen=True, slots=True)
 class JobDelivery:
-    """The delivery of one job: ``add`` its files or ``resume``, ``keep`` once sealed, ``record``, then ``publish``.
+    """The delivery of one job. Call ``add`` for its files or ``resume``, ``keep`` when the job is sealed, ``record``,
+    then ``publish``.
 
-    ``memory`` is what spool and destinations remember of the schedule, ``renderer`` renders the job's manifests.
+    ``memory`` is what the spool and the destinations remember of the schedule. ``renderer`` renders the job's
+    manifests.
     """
 
     lease: Lease
@@ -96,7 +99,7 @@ class JobDelivery:
             delivery.transfer.add(file)
 
     async def resume(self) -> tuple[Part, ...]:
-        """Go on from the seal, with what the spool and Postgres remember; the job's parts.
+        """Continue a sealed job from the spool. Returns its parts.
 
         Raises TransientError, or PermanentError SPOOL_DAMAGED.
         """
@@ -111,17 +114,19 @@ class JobDelivery:
         return parts
 
     def keep(self) -> None:
-        """Leave unpublished uploads in the stores from now on: the job is sealed, and its next attempt resumes them."""
+        """From now on leave unpublished uploads in the stores. The job is sealed, so its next attempt can continue
+        them.
+        """
         for delivery in self.deliveries:
             delivery.transfer.keep()
 
     async def record(self, extraction: Extraction) -> None:
-        """Let Postgres and the spool know what will be visible. Raises TransientError LEASE_LOST."""
+        """Record in Postgres and in the spool what will become visible. Raises TransientError LEASE_LOST."""
         destinations = [delivery.destination for delivery in self.deliveries]
         await self.deliverer.publications.record(self.lease, extraction, self.memory, destinations)
 
     async def publish(self, extraction: Extraction, parts: Sequence[Part]) -> None:
-        """Publish everywhere at once, and record each destination that has everything.
+        """Publish to all destinations at the same time, and record each one that has everything.
 
         Raises one TransientError or PermanentError for all destinations that failed.
         """
@@ -147,7 +152,7 @@ class JobDelivery:
             raise _joined(failures)
 
     async def _clear(self, destination: Destination, retry: RetryBudget) -> None:
-        """Remove what earlier jobs and attempts left half-done, before anything is published beside it."""
+        """Remove what earlier jobs and attempts left behind, before anything is published."""
         job = self.lease.job
         if job.schedule_id is not None:
             await self.deliverer.cleaner.clear_schedule(job.schedule_id, destination, retry)
@@ -155,7 +160,7 @@ class JobDelivery:
             await self.deliverer.cleaner.make_way(job, destination, retry)
 
     async def _history(self, delivery: DestinationDelivery, extraction: Extraction) -> History:
-        """What the destination received before; it has a note of this job when this returns."""
+        """What the destination received before. When this returns, the destination has a note of this job."""
         schedule, job, destination = self.lease.job.schedule_id, self.lease.job, delivery.destination
         if schedule is None:
             return History()
@@ -174,12 +179,12 @@ class JobDelivery:
 
 
 def _had_attempts(lease: Lease) -> bool:
-    """Whether the job had a lease before: that attempt may have left something behind."""
+    """Whether an earlier attempt at the job may have left something behind."""
     return lease.fence > 1
 
 
 def _joined(failures: Sequence[ExportdError]) -> ExportdError:
-    """One error for all destinations: worth another attempt when one of them may come back."""
+    """One error for all destinations. It is transient if another attempt may help at least one of them."""
     sentence = " ".join(failure.sentence for failure in failures)
     transient = [failure for failure in failures if isinstance(failure, TransientError)]
     if transient:

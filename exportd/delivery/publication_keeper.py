@@ -1,16 +1,16 @@
-"""Remembers outside the database what was published last, and notices when the database is older than that.
+"""Remembers outside the database what was published last, to notice when the database was put back to an earlier state.
 
-A data directory that is put back to an older snapshot of its volume, or a copy of one that is started, has the system
-identifier and the timeline that it had; its positions are as old as its tables, so each next run would look right and
-leave what was undone at the consumer. But the spool and each destination remember what they were given last. What they
-remember is part of the database's history, or the database was put back: then every entity of the schedule is full.
+A data directory that was restored from a snapshot of its volume, or a copy of it that is started, has the same system
+identifier and timeline as before. Its positions are as old as its tables, so each next run would look right and leave
+out what was undone at the consumer. But the spool and each destination remember what they were given last. If that is
+not part of the database's history, the database was put back, and every entity of the schedule is full.
 
-The order makes a crash harmless. Before anything becomes visible, Postgres writes down what each place will be told,
-and what it held; then the spool is told; then each destination, before its first object. So a place holds what Postgres
-says that it holds, or what it held before; anything else comes from a future that was undone. Other daemons write into
-the same table, so what they have published is known too.
+The order makes a crash harmless. Before anything becomes visible, Postgres records what each place will hold, and what
+it held before. Then the spool is written, then each destination, before its first object. So a place holds what
+Postgres has recorded for it, or what it held before. Anything else comes from a history that was undone. Other daemons
+write into the same table, so their publications are known too.
 
-A destination may refuse to be read: then the spool alone decides.
+If a destination does not allow reading, the spool alone decides.
 """
 
 import hashlib
@@ -38,8 +38,9 @@ from exportd.stores.store import Store, read_within
 
 _MAX_NOTE_BYTES = 65_536
 _LOOK_S = 10.0
-"""How long a destination may take to answer before the run begins; one that is away is asked again before it gets
-anything."""
+"""How long a destination may take to answer before the run begins. A destination that does not answer is asked again
+before it gets anything.
+"""
 
 _AnswerT = TypeVar("_AnswerT")
 
@@ -47,20 +48,20 @@ _logger = structlog.stdlib.get_logger()
 
 
 PublicationMemory = Mapping[str, Publication | None]
-"""What the places remember of a schedule: by place what was read, None where nothing is remembered. A place that could
-not be read is not in it."""
+"""What the places remember of a schedule. ``held`` has what was read of each place, None where nothing is remembered. A
+place that could not be read is not in it.
+"""
 
 
 def place_of(destination: Destination) -> str:
-    """How a destination is called in ``exportd.publication``: another location is another place."""
+    """The name of a destination in ``exportd.publication``. A destination with another location is another place."""
     where = f"{destination.store.name}\n{destination.layout.folder}"
     return f"{destination.code} {hashlib.sha256(where.encode()).hexdigest()[:32]}"
 
 
 class PublicationKeeper:
-    """Asks the places before a run, and tells them before anything of it can be seen. One serves all jobs.
-
-    ``on_put_back`` is called when the database is found to be older than what a place remembers.
+    """Asks the places before a run, and writes to them before anything of the run is visible. One instance serves all
+    jobs. ``on_put_back`` is called when the database is found to be older than what a place remembers.
     """
 
     def __init__(
@@ -72,10 +73,10 @@ class PublicationKeeper:
         self._without_note: set[str] = set()
 
     async def read_places(self, job: Job, destinations: Sequence[Destination]) -> PublicationMemory:
-        """What the spool and the destinations that answer remember, compared with the database.
+        """Read what the spool and the destinations remember, as far as they answer, and compare it with the database.
 
-        Raises PermanentError DATABASE_PUT_BACK when the job itself was created in what was undone: some of it may have
-        been published by the same name.
+        Raises PermanentError DATABASE_PUT_BACK when the job itself was created in the history that was undone, because
+        some of it may have been published under the same name.
         """
         schedule = job.schedule_id
         if schedule is None:
@@ -100,7 +101,7 @@ class PublicationKeeper:
     async def record(
         self, lease: Lease, extraction: Extraction, memory: PublicationMemory, destinations: Sequence[Destination]
     ) -> None:
-        """Before anything becomes visible: let Postgres and the spool know what will have been published.
+        """Record in Postgres and in the spool what is about to be published, before anything becomes visible.
 
         Raises TransientError LEASE_LOST when the lease is over.
         """
@@ -123,10 +124,12 @@ class PublicationKeeper:
         last: Predecessor | None,
         retry: RetryBudget,
     ) -> Predecessor | None:
-        """Leave a note of the job at a destination, before its first object; the manifest to name as predecessor.
+        """Write a note of the job to a destination, before its first object. Returns the manifest to name as
+        predecessor.
 
-        ``last`` is the one that Postgres knows. Raises PermanentError DATABASE_PUT_BACK when the destination could not
-        be asked before, and turns out to hold what was undone; TransientError when it is away.
+        ``last`` is the predecessor that Postgres knows. Raises PermanentError DATABASE_PUT_BACK when the destination
+        could not be asked before and turns out to remember a history that was undone, TransientError when it is out of
+        reach.
         """
         schedule = job.schedule_id
         if schedule is None:
@@ -154,7 +157,7 @@ class PublicationKeeper:
         return predecessor
 
     async def _compare(self, job: Job, schedule: ScheduleId, held: PublicationMemory) -> bool:
-        """Whether the database is older than what is remembered; then it is marked as put back."""
+        """Whether the database is older than what the places remember. If so, it is marked as put back."""
         remembered = {place: publication for place, publication in held.items() if publication is not None}
         unknown = await self._publications.unknown(schedule, remembered)
         if not unknown:
@@ -175,7 +178,7 @@ class PublicationKeeper:
         return True
 
     def _report_once(self, destination: Destination, error: ExportdError) -> None:
-        """A destination that may not be read is no fault; the spool decides."""
+        """Log once that a destination may not be read. That is not an error, because the spool decides then."""
         if isinstance(error, TransientError):
             return
         place = place_of(destination)
@@ -216,7 +219,7 @@ def _note_key(destination: Destination, organization: OrganizationId, schedule: 
 async def _read_note(
     destination: Destination, organization: OrganizationId, schedule: ScheduleId
 ) -> Publication | None:
-    """What a destination remembers of a schedule; a note that is not ours counts as none."""
+    """The note of a schedule at a destination; None if there is none, or if exportd has not written it."""
     key = _note_key(destination, organization, schedule)
     data = await _read(destination.store, key, max_bytes=_MAX_NOTE_BYTES)
     if data is None:
@@ -231,7 +234,7 @@ async def _read_note(
 async def _what_lies_there(
     destination: Destination, job: Job, note: Publication | None, last: Predecessor | None
 ) -> Predecessor | None:
-    """The newest manifest of the schedule that a destination really has: a complete run can follow any, or none."""
+    """The newest manifest of the schedule that the destination has, if any. A complete run may follow any manifest."""
     if last is not None and note is not None and note.job_id == last.job_id:
         return last
     named = [note.job_id, note.predecessor] if note is not None else []

@@ -30,7 +30,7 @@ _PUBLICATIONS_SQL = queries.load("publications")
 
 @dataclass(frozen=True, slots=True)
 class LeftUpload:
-    """An upload of a job that is finished, and where it was going."""
+    """An upload that a finished job has left behind, and its destination."""
 
     organization: OrganizationId
     destination: DestinationCode
@@ -39,7 +39,7 @@ class LeftUpload:
 
 
 class UploadTable:
-    """``exportd.upload``: this alone writes it."""
+    """``exportd.upload``. Only this class writes it."""
 
     def __init__(self, pool: "Pool") -> None:
         self._pool = pool
@@ -50,13 +50,13 @@ class UploadTable:
             await connection.execute(_UPLOADS_SQL["record"], job, destination, upload.key, upload.id)
 
     async def of_job(self, job: JobId, destination: DestinationCode) -> Sequence[Upload]:
-        """What a job has begun to upload to a destination, the oldest first."""
+        """The uploads to a destination that a job has begun, the oldest first."""
         async with statements(self._pool, "reading a job's uploads") as connection:
             rows = await connection.fetch(_UPLOADS_SQL["of_job"], job, destination)
         return [_upload(row) for row in rows]
 
     async def of_finished_jobs(self) -> Sequence[LeftUpload]:
-        """What finished jobs have left behind, at all destinations."""
+        """The uploads that finished jobs have left behind, at all destinations."""
         async with statements(self._pool, "reading the uploads of finished jobs") as connection:
             rows = await connection.fetch(_UPLOADS_SQL["of_finished_jobs"])
         return [
@@ -77,14 +77,14 @@ class UploadTable:
 
 
 class PublicationTable:
-    """``exportd.publication``, and the mark of positions that cannot be gone on from."""
+    """``exportd.publication``, and the mark of schedules whose positions are not valid any more."""
 
     def __init__(self, pool: "Pool") -> None:
         self._pool = pool
         self._records = CallBatcher(self._record_all)
 
     async def unknown(self, schedule: ScheduleId, held: Mapping[str, Publication]) -> frozenset[str]:
-        """The places that remember something which is not part of the database's history."""
+        """The places that remember a publication that is not part of the database's history."""
         if not held:
             return frozenset()
         async with statements(self._pool, "comparing with what was published") as connection:
@@ -99,7 +99,7 @@ class PublicationTable:
         return frozenset(row["place"] for row in rows)
 
     async def record(self, lease: Lease, token: str, places: Mapping[str, str | None]) -> None:
-        """Write down what the places (one or more) are told next; ``places`` has what each held before.
+        """Record what the places (one or more) will hold next. ``places`` has what each held before.
 
         Raises TransientError LEASE_LOST when the lease is over.
         """
@@ -107,7 +107,7 @@ class PublicationTable:
             raise lease_lost(lease)
 
     async def _record_all(self, publications: Sequence[tuple[Lease, str, Mapping[str, str | None]]]) -> list[bool]:
-        """For each whether its lease is held."""
+        """Record several at once. Returns for each whether its lease is held."""
         told = [
             (lease.job.id, lease.fence, token, place, found)
             for lease, token, places in publications

@@ -1,8 +1,8 @@
 """Transfers one job's files to one destination.
 
-Files are added as they come into being and go up while they grow. A failure stops this transfer only: it is kept, and
-raised by ``publish``, so that a destination that is away disturbs neither the extraction nor the other destinations.
-What is not published when the block ends is aborted, unless it was to be kept.
+A file is added when it is created, and uploaded while it grows. A failure stops only this transfer. It is kept, and
+raised by ``publish``, so that an unreachable destination disturbs neither the extraction nor the other destinations.
+What is not published when the block ends is aborted, unless ``keep`` was called.
 
     async with Transfer(...) as transfer:
         transfer.add(part_file)                  # any number, while rows are still being read
@@ -39,11 +39,11 @@ _logger = structlog.stdlib.get_logger()
 
 
 async def record_nothing(_: Upload) -> None:
-    """For uploads that need not be found again after a crash."""
+    """Record nothing: the upload need not be found again after a crash."""
 
 
 class Transfer:
-    """An async context manager; see the module's text.
+    """An async context manager; see the module's docstring.
 
     ``key_of`` names the object of an entity's part. ``owner`` is whose share of the limiter's bytes it takes.
     ``on_started`` gets each upload before anything is sent to it, ``on_published`` the part of each object that became
@@ -96,7 +96,7 @@ class Transfer:
     ) -> None:
         self._tasks.cancel_scope.cancel()
         try:
-            # The block's error is not the task group's business: it would come out in an exception group.
+            # Keep the block's error from the task group, which would wrap it in an exception group.
             await self._tasks.__aexit__(None, None, None)
         finally:
             if not self._kept:
@@ -109,8 +109,8 @@ class Transfer:
             self._begin(upload.send)
 
     def resume(self, parts: Sequence[SpooledPart], begun: Sequence[Upload] = ()) -> None:
-        """Upload the files of a sealed job. What an earlier attempt has published is left alone, and what it has
-        ``begun`` goes on, the newest upload of a key.
+        """Upload the files of a sealed job. Objects that an earlier attempt has published are left as they are. Of the
+        uploads that it has ``begun``, the newest of each key is continued.
         """
         newest = {upload.key: upload for upload in begun}
         for part in parts:
@@ -123,12 +123,14 @@ class Transfer:
         return self._empty_files or part.rows > 0
 
     def refuse(self, error: ExportdError) -> None:
-        """Send nothing: ``publish`` will raise this error."""
+        """Send nothing, and let ``publish`` raise this error."""
         self.refused = True
         self._fail(error)
 
     def keep(self) -> None:
-        """Leave what is not published when the block ends in the store: the job is sealed, and goes on from there."""
+        """From now on leave unpublished uploads in the store when the block ends. The job is sealed and can continue
+        with them.
+        """
         self._kept = True
 
     async def publish(self, parts: Sequence[Part]) -> tuple[ObjectInfo, ...]:
@@ -169,8 +171,8 @@ class Transfer:
                 infos[upload.key] = upload.published
                 self._on_published(part)
                 continue
-            # Not stopped by another object's failure: the store may carry out a request that was cut off, after the
-            # cleaner has looked for what the failed job left.
+            # The failure of another object does not stop it: the store may still carry out a request that was cut off,
+            # after the cleaner has looked for leftovers.
             self._begin(publish_one, upload, part, stoppable=False)
         await self._wait_until_idle()
         if self.failure is not None:
@@ -185,9 +187,9 @@ class Transfer:
     def _begin(
         self, work: Callable[[*Arguments], Awaitable[None]], *arguments: *Arguments, stoppable: bool = True
     ) -> None:
-        """Do something in the background whose failure is this transfer's; nothing once there is one.
+        """Run ``work`` in the background. Its failure fails this transfer. After a failure nothing more is started.
 
-        What is ``stoppable`` is cancelled by the first failure of something else.
+        ``stoppable`` work is cancelled when other work fails first.
         """
         if self.failure is None:
             self._working += 1
@@ -209,7 +211,7 @@ class Transfer:
                 self._idle.set()
 
     def _fail(self, error: ExportdError) -> None:
-        """Keep the first failure and stop what else is under way to this destination."""
+        """Keep the first failure, and stop all other work for this destination."""
         if self.failure is not None:
             return
         self.failure = named(self.destination, error)
@@ -224,7 +226,7 @@ class Transfer:
             await self._idle.wait()
 
     async def _abort(self) -> None:
-        """Abort what is not published. The cleaner finds later what cannot be aborted now."""
+        """Abort what is not published. What cannot be aborted now is found later by the cleaner."""
 
         async def abort_one(upload: FileUpload) -> None:
             try:

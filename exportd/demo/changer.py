@@ -83,7 +83,7 @@ class RowCounts:
 
 @dataclass(frozen=True, slots=True)
 class ChangeSummary:
-    """What happened: rows per entity, how often each action was taken, and how transactions ended.
+    """The changes that were made: rows of each entity, how often each action was taken, and how transactions ended.
 
     ``conflicts`` were rolled back because another connection was in the way (a lock, a deadlock, a record that went).
     """
@@ -284,7 +284,7 @@ def _roll_back_if(condition: bool) -> None:
 
 
 def added(*parts: Mapping[EntityCode, RowCounts]) -> dict[EntityCode, RowCounts]:
-    """The sums by entity, without the entities where nothing happened."""
+    """The sums by entity, without entities that have not changed."""
     totals: dict[EntityCode, RowCounts] = {}
     for part in parts:
         for code, counts in part.items():
@@ -295,14 +295,14 @@ def added(*parts: Mapping[EntityCode, RowCounts]) -> dict[EntityCode, RowCounts]
 def difference(
     after: Mapping[EntityCode, RowCounts], before: Mapping[EntityCode, RowCounts]
 ) -> dict[EntityCode, RowCounts]:
-    """What came between, without the entities where nothing happened."""
+    """The difference of two counts, without entities that have not changed."""
     return added(after, {code: RowCounts() - counts for code, counts in before.items()})
 
 
 async def count_rows(connection: Connection) -> dict[EntityCode, RowCounts]:
     """The rows that the current transaction has changed so far, by statements, cascades and triggers.
 
-    What a rollback to a savepoint undid stays in the counts.
+    Changes that a rollback to a savepoint has undone stay in the counts.
     """
     return {
         _ENTITIES[row["relname"]]: RowCounts(row["inserted"], row["updated"], row["deleted"])

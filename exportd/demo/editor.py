@@ -207,7 +207,7 @@ class Editor:
         text, arguments = bind(statement, values)
         done = await self._execute(text, *arguments)
         if not done and ":near" in statement:
-            # Nothing from there to the end of the keys: begin at the first.
+            # No record from there to the end of the keys, so begin with the first.
             text, arguments = bind(statement, {**values, "near": UUID(int=0)})
             done = await self._execute(text, *arguments)
         return done

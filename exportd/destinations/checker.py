@@ -1,6 +1,6 @@
 """Checks a destination: probes it, finds settings with which it would work, and says what to grant.
 
-If an upload is refused, weaker checksums are tried one after the other, for some stores want another one, and the first
+If an upload is refused, weaker checksums are tried one after the other, because some stores need another one. The first
 that works is reported. The configuration is not changed.
 """
 
@@ -33,7 +33,7 @@ _CHECKSUMS = ("FULL_OBJECT", "PIECES", "NONE")
 
 
 class DestinationChecker:
-    """One serves all destinations."""
+    """Checks destinations. One instance serves all destinations."""
 
     def __init__(self, opener: DestinationOpener, clock: Clock) -> None:
         self._opener = opener
@@ -51,7 +51,7 @@ class DestinationChecker:
         return result
 
     async def grants(self, declared: DestinationSettings) -> tuple[Grant, ...]:
-        """What to set up on the other side."""
+        """The policies and commands that the owner of the destination has to set up."""
         identity = ""
         if isinstance(declared, S3Destination):
             with suppress(ExportdError):  # it is a placeholder where it cannot be found out
@@ -84,7 +84,7 @@ class StoredDestinationChecker:
         self._running = 0
 
     async def check(self, record: DestinationRecord) -> tuple[CheckResult, tuple[Grant, ...]]:
-        """What was found, and what to grant. Nothing stays at the destination.
+        """Check a destination. Returns the findings, and what to grant. No objects stay at the destination.
 
         Raises TransientError DESTINATION_UNAVAILABLE when too many run, or it takes longer than ``MAX_CHECK_S``;
         SettingsError when it cannot be opened.
@@ -95,7 +95,8 @@ class StoredDestinationChecker:
             return result, await self._checker.grants(settings)
 
     def open(self, record: DestinationRecord) -> tuple[Store, Location]:
-        """Its store, which the caller closes, and where in it its objects are. Nothing is touched yet.
+        """Open the store of a destination, which the caller has to close. Returns it with the folder of the
+        destination's objects. No request is made yet.
 
         Raises SettingsError when it cannot be opened.
         """
@@ -103,7 +104,7 @@ class StoredDestinationChecker:
         return self._opener.open(settings).store, location_of(settings)
 
     async def grants(self, record: DestinationRecord) -> tuple[Grant, ...]:
-        """What to grant. The destination is not touched; raises the same."""
+        """What to grant. No request is made to the destination. Raises as ``open`` does."""
         with self._place():
             return await self._checker.grants(self._settings(record))
 
@@ -141,7 +142,9 @@ def _has_failed(result: CheckResult) -> bool:
 
 
 def _joined(declared: CheckResult, other: CheckResult, setting: str) -> CheckResult:
-    """What is required is found as it is declared; the rest could only be seen with the other setting."""
+    """Join two results: the findings about required permissions are those of the declared settings, the others those
+    with the changed setting.
+    """
     required = {
         permission: finding
         if finding.state is PermissionState.THERE
@@ -158,7 +161,9 @@ def _joined(declared: CheckResult, other: CheckResult, setting: str) -> CheckRes
 
 
 def _may_want_other_settings(result: CheckResult) -> bool:
-    """Not where no store answers. A checksum that a store computes otherwise looks like damage on the way."""
+    """Whether other settings may help. They do not when the store does not answer. A checksum that the store computes
+    differently looks like damage in transit.
+    """
     return _has_failed(result) and result.state(Permission.WRITE) is not PermissionState.OUT_OF_REACH
 
 

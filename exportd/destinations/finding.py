@@ -13,11 +13,11 @@ class PermissionState(StrEnum):
 
     THERE = "THERE"
     MISSING = "MISSING"
-    """It was refused, or did not do what it should."""
+    """It was refused, or did not have the expected effect."""
     OUT_OF_REACH = "OUT_OF_REACH"
-    """There was no answer, or none that decides."""
+    """There was no answer, or an answer that does not settle it."""
     NOT_TRIED = "NOT_TRIED"
-    """Something that is needed for it did not work."""
+    """It was not tried, because something that it needs did not work."""
 
 
 class CheckVerdict(StrEnum):
@@ -33,7 +33,7 @@ class CheckVerdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PermissionFinding:
-    """``sentence`` is what the store says where it refuses."""
+    """The state of one permission. ``sentence`` is the answer of the store when it refuses."""
 
     state: PermissionState
     sentence: str = ""
@@ -44,10 +44,10 @@ NOT_TRIED = PermissionFinding(PermissionState.NOT_TRIED)
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """``findings`` has every permission that the store knows, in their order.
+    """The result of a check. ``findings`` has every permission that this kind of store knows, in their order.
 
-    ``setting`` is the line of the configuration with which it would work, ``bytes_per_s`` how fast pieces went up one
-    after the other, ``left_over`` what could not be removed again.
+    ``setting`` is the line of the configuration with which it would work. ``bytes_per_s`` is the rate at which pieces
+    were uploaded one after the other. ``left_over`` names what could not be removed.
     """
 
     findings: Mapping[Permission, PermissionFinding]
@@ -65,7 +65,7 @@ class CheckResult:
 
     @property
     def lacking(self) -> tuple[Permission, ...]:
-        """What is missing, required or not."""
+        """The missing permissions, required or not."""
         return tuple(finding for finding in self.findings if self.state(finding) is PermissionState.MISSING)
 
     def state(self, permission: Permission) -> PermissionState:
@@ -81,7 +81,7 @@ _WORDS = {
 
 
 def lines(result: CheckResult, grants: Sequence[Grant], *, kind: Kind) -> Iterator[str]:
-    """What a person reads; ``grants`` only when something is missing."""
+    """The result as lines for a person; with ``grants`` only when something is missing."""
     for permission, finding in result.findings.items():
         need = "required" if permission.is_required else "recommended"
         yield f"  {_WORDS[finding.state]:<10} {_title(permission, kind)}, {need}"
@@ -114,7 +114,7 @@ def summary(result: CheckResult, *, kind: Kind) -> Iterator[str]:
 
 
 def document(result: CheckResult, grants: Sequence[Grant], *, kind: Kind) -> dict[str, Any]:
-    """The same for programs; ``grants`` whether or not something is missing."""
+    """The result as a document for programs; with ``grants`` in any case."""
     return {
         "verdict": result.verdict,
         "permissions": [

@@ -1,8 +1,9 @@
-"""The destinations of the configuration and the API, opened: a store and the layout of keys in it.
+"""Keeps the destinations of the configuration and of the API open: each has a store and the layout of its keys.
 
-A refresher keeps open those that this daemon's configuration declares, and those that were made through the API. A row
-of the database that says that it stands in a configuration is not believed: a party that can write rows could have
-files written anywhere on this host. What another daemon declares is that daemon's, and so are the jobs that go there.
+The refresher opens those that this daemon's configuration declares, and those that were made through the API. A row of
+the database that claims to stand in a configuration is not trusted, because a party that can write rows could then have
+files written anywhere on this host. What another daemon declares is opened by that daemon only, and so are the jobs
+that deliver there.
 """
 
 from collections import Counter
@@ -29,25 +30,28 @@ _logger = structlog.get_logger()
 
 POLL_INTERVAL_S = 30.0
 IDLE_INTERVAL_S = 300.0
-"""Stores that were not used for so long, or up to twice as long, give back their connections."""
+"""Stores that were not used for this long, or up to twice as long, close their connections."""
 
 _Key = tuple[OrganizationId, DestinationCode]
 
 _CLOSING_S = 5.0
-"""How long the connections of a destination that is gone may take to close; then they are left to the process's end."""
+"""How long the connections of a removed destination may take to close. After that they stay open until the process
+ends.
+"""
 
 
 MAX_IDLE = 100
-"""So many destinations that nothing uses keep their connections: where each has a role of its own, a client of S3 takes
-half a megabyte, and there may be thousands of them, whose schedules are due together."""
+"""How many unused destinations keep their connections. With a role of its own, each has an S3 client of half a
+megabyte, and there may be thousands whose schedules are due together.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where files of an organization go, and by which keys; ``circuit`` remembers its last failures.
+    """Where an organization's files go, and under which keys. ``circuit`` remembers the last failures.
 
-    Each run comes with the statements that load it into the databases of ``loader_kit``; they name ``location``.
-    Without ``empty_files``, an entity without records has no file there.
+    Each run comes with the statements that load it into the databases of ``loader_kit``; these statements name
+    ``location``. Without ``empty_files``, an entity without records has no file.
     """
 
     organization: OrganizationId
@@ -67,13 +71,15 @@ class Destinations:
         self._destinations = {(destination.organization, destination.code): destination for destination in destinations}
         self._retired: list[Destination] = []
         self._users: Counter[int] = Counter()
-        """By the identity of a destination, how many use it."""
+        """How many deliveries use a destination, by its identity."""
         self._used: set[int] = set()
-        """The identities of those that were used since the last look for idle ones."""
+        """The identities of destinations that were used since the last look for idle ones."""
         self._connected: set[int] = set()
-        """Those that were used before it, and may have kept their connections."""
+        """The identities of those that were used before that, and may still have connections."""
         self._idle: dict[int, Destination] = {}
-        """Those that were used and are not, by their identity, the one that was used last at the end."""
+        """Destinations with connections that are not in use now, by their identity; the one that was used last is at
+        the end.
+        """
 
     def get(self, organization: OrganizationId, code: DestinationCode) -> Destination:
         """The destination; PermanentError DESTINATION_MISSING when it is not declared any more."""
@@ -103,7 +109,7 @@ class Destinations:
             await _close([self._idle.pop(next(iter(self._idle))) for _ in range(len(self._idle) - MAX_IDLE)])
 
     async def close_unused(self) -> None:
-        """Close the stores of those that were replaced or taken out, and that are no longer used."""
+        """Close the stores of destinations that were replaced or removed and are no longer used."""
         unused = [destination for destination in self._retired if not self._users[id(destination)]]
         self._retired = [destination for destination in self._retired if self._users[id(destination)]]
         for destination in unused:
@@ -111,7 +117,9 @@ class Destinations:
         await _close(unused)
 
     async def close_idle(self) -> None:
-        """Close the stores that were used, but not since the last call; they connect again when they are used."""
+        """Close the connections of stores that were not used since the last call. They connect again when they are
+        used.
+        """
         used = {*self._used, *(one for one, users in self._users.items() if users)}
         idle = [destination for destination in self if id(destination) in self._connected - used]
         self._connected, self._used = used, set()
@@ -124,7 +132,7 @@ class Destinations:
         self._destinations[destination.organization, destination.code] = destination
 
     def remove(self, organization: OrganizationId, code: DestinationCode) -> None:
-        """Take a destination out. Its store stays open as long as it is used."""
+        """Remove a destination. Its store stays open as long as it is used."""
         retired = self._destinations.pop((organization, code), None)
         if retired is not None:
             self._retired.append(retired)
@@ -145,9 +153,9 @@ async def _close(destinations: Iterable[Destination]) -> None:
 
 
 class DestinationRefresher:
-    """``live`` begins with what the configuration declares.
+    """Keeps ``live`` up to date. It begins with the destinations that the configuration declares.
 
-    ``opener`` makes a destination that was made through the API; it raises SettingsError when that cannot be.
+    ``opener`` opens a destination that was made through the API. It raises SettingsError when that is not possible.
     """
 
     def __init__(
@@ -173,10 +181,11 @@ class DestinationRefresher:
     def declare(
         self, opened: Iterable[Destination], *, keeping: Collection[tuple[str, str]], reopening: bool = False
     ) -> tuple[Destination, ...]:
-        """Add these, or put them in place of those of the same code. ``keeping`` are all that are declared now.
+        """Add these destinations, or replace those of the same code. ``keeping`` are all that are declared now.
 
-        One that is not declared any more stays open until the next refresh, for the database may have it. Returns those
-        that were replaced. With ``reopening`` the next refresh reopens the others, for a setting of all has changed.
+        A destination that is not declared any more stays open until the next refresh, because the database may still
+        have it. Returns those that were replaced. With ``reopening`` the next refresh reopens the others too, because a
+        setting of all destinations has changed.
         """
         before = {(destination.organization, destination.code): destination for destination in self._live}
         replaced = []
@@ -212,7 +221,7 @@ class DestinationRefresher:
             self._woken = anyio.Event()
 
     async def refresh(self) -> None:
-        """Open what is new, replace what was edited, take out what is gone; close what is no longer used."""
+        """Open new destinations, replace edited ones, remove deleted ones, and close what is no longer used."""
         async with self._one_at_a_time:
             records = await self._table.all()
             wanted = {
@@ -236,7 +245,7 @@ class DestinationRefresher:
             destination = self._opener(record.declaration)
         except ExportdError as error:
             organization, code = key
-            # What it was until now may be what must not be written any more.
+            # The old destination must not be used any more: the edit may have been made to stop writing there.
             self._live.remove(organization, code)
             _logger.warning(
                 "destination cannot be opened", organization=organization, destination=code, error=error.sentence

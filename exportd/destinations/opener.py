@@ -1,4 +1,4 @@
-"""Opens what is declared as a destination: its store, the layout of its keys, its circuit."""
+"""Opens a declared destination: its store, the layout of its keys, its circuit."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -18,25 +18,27 @@ from exportd.stores.location import location_of
 from exportd.stores.opener import StoreOpener, require_own, shared_settings
 
 _KEPT_ELSEWHERE = {"code", "organization", "name"}
-"""Settings that are columns of their own. The others say where a destination is and by which right; no secret."""
+"""Settings that have columns of their own. The others say where a destination is and with which rights; they hold no
+secret.
+"""
 
 _ADAPTER: TypeAdapter[Any] = TypeAdapter(DestinationSettings)
 
 
 class DestinationOpener:
-    """Makes destinations by the daemon's settings. One serves the daemon."""
+    """Opens destinations with the daemon's settings. One instance serves the daemon."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._stores = StoreOpener()
 
     def adopt(self, settings: Settings) -> bool:
-        """Open destinations by other settings from now on; whether they are other ones for the destinations too."""
+        """Use other settings from now on. Returns whether they change what destinations depend on."""
         before, self._settings = self._settings, settings
         return _shared(before) != _shared(settings)
 
     def differs(self, settings: Settings) -> bool:
-        """Whether these settings would open the same destinations in another way."""
+        """Whether these settings would open the same destinations differently."""
         return _shared(self._settings) != _shared(settings)
 
     def settings_made(self, declaration: DestinationDeclaration) -> DestinationSettings:
@@ -49,13 +51,16 @@ class DestinationOpener:
         return made
 
     def open_all(self) -> Destinations:
-        """What the configuration declares. Nothing is touched yet. Raises SettingsError when one cannot be opened."""
+        """Open all destinations of the configuration. No request is made yet. Raises SettingsError when one cannot be
+        opened.
+        """
         return Destinations(self.open(declared) for declared in self._settings.destination)
 
     def open(self, declared: DestinationSettings, *, afresh: bool = False) -> Destination:
-        """One destination. Nothing is touched yet. Raises SettingsError when it cannot be opened.
+        """Open one destination. No request is made yet. Raises SettingsError when it cannot be opened.
 
-        ``afresh``: it shares no connections and no credentials with others, and reads these anew, as a check has to.
+        With ``afresh`` it shares no connections or credentials with others and reads its credentials anew, as a check
+        has to.
         """
         return Destination(
             organization=OrganizationId(declared.organization),
@@ -69,7 +74,9 @@ class DestinationOpener:
         )
 
     def open_made(self, declaration: DestinationDeclaration) -> Destination:
-        """One that was made through the API. Nothing is touched yet. Raises SettingsError when it cannot be opened."""
+        """Open one that was made through the API. No request is made yet. Raises SettingsError when it cannot be
+        opened.
+        """
         return self.open(self.settings_made(declaration))
 
     async def own_identity(self, declared: S3Destination) -> str:

@@ -1,8 +1,8 @@
-"""What operators do with destinations of any origin: pause, resume, see how they are.
+"""The operations on destinations of any origin: pause, resume, and see their health.
 
-A pause and its end are written into the audit log in the same transaction, and all daemons get an event. A program's
-``organization`` is its own: other destinations are unknown to it, and its quotas hold. Users of the machine (None) may
-name any. All methods raise TransientError when the database is out of reach.
+A pause and its end are written into the audit log in the same transaction, and all daemons get an event. A program acts
+for its own ``organization``: it does not see other destinations, and its quotas apply. Users of the machine pass None
+and may name any. All methods raise TransientError when the database is out of reach.
 """
 
 from collections.abc import AsyncIterator
@@ -28,14 +28,14 @@ _SQL = queries.load("destination_operations")
 
 
 class DestinationOperator:
-    """What can be asked of ``exportd.destination`` besides what its owner edits."""
+    """Pauses destinations and reads their health."""
 
     def __init__(self, pool: "Pool", quotas: QuotaSettings = DEFAULT_QUOTAS) -> None:
         self._pool = pool
         self._quotas = quotas
 
     async def pause(self, destination_id: UUID, *, actor: str, organization: OrganizationId | None = None) -> None:
-        """Have the jobs that deliver there wait; one that runs goes on. Raises PermanentError NOT_FOUND, QUOTA_BUSY."""
+        """Let the jobs that deliver there wait. A running job goes on. Raises PermanentError NOT_FOUND, QUOTA_BUSY."""
         async with self._held(destination_id, "destination paused", actor, organization) as connection:
             await connection.execute(_SQL["pause"], destination_id, actor)
 
@@ -59,7 +59,7 @@ class DestinationOperator:
         return {Key(row["organization"], row["code"]): Pause(row["paused_at"], row["paused_by"]) for row in rows}
 
     async def health(self, *, limit: int) -> list[DestinationHealth]:
-        """How the destinations of all organizations are, the paused ones first, at most ``limit``."""
+        """The health of the destinations of all organizations, the paused ones first, at most ``limit``."""
         async with statements(self._pool, "reading the destinations") as connection:
             return [DestinationHealth(**row) for row in await connection.fetch(_SQL["health"], limit)]
 
@@ -72,7 +72,9 @@ class DestinationOperator:
     async def _held(
         self, destination_id: UUID, action: str, actor: str, organization: OrganizationId | None
     ) -> "AsyncIterator[Connection]":
-        """The destination, locked until the end of the block; then it is written down, and all daemons get an event."""
+        """Lock the destination until the block ends. Then the operation is written into the audit log, and all daemons
+        get an event.
+        """
         async with transaction(self._pool, "pausing or resuming a destination", lock=LOCK) as connection:
             await admit_program(connection, organization, self._quotas)
             row = await connection.fetchrow(_SQL["hold"], destination_id, organization)

@@ -1,7 +1,8 @@
-"""What exportd does at a destination, what of it a destination has to allow, and what is lost without. Pure.
+"""The permissions that exportd uses at a destination: what each is for, which are required, and what is lost without
+the others. Pure.
 
-And what to paste where rights are granted, so that exportd can deliver: to a bucket of AWS or Google, to a directory. A
-policy of AWS is for exactly the folder of a destination in its bucket.
+Also the policies and commands that grant them, for a bucket of AWS or Google and for a directory. A policy for AWS
+covers exactly the folder of a destination in its bucket.
 """
 
 import json
@@ -18,10 +19,10 @@ Kind = Literal["DIRECTORY", "S3", "GCS"]
 """The kinds of destinations, as the configuration calls them."""
 
 IDENTITY_PLACEHOLDER = "arn:aws:iam::EXPORTD_ACCOUNT:role/EXPORTD_ROLE"
-"""Stands for exportd's own identity where that is not known."""
+"""Stands for exportd's own identity when it is not known."""
 
 ACCOUNT_PLACEHOLDER = "EXPORTD_SERVICE_ACCOUNT"
-"""Stands for the account of a credentials file, which is not read here."""
+"""Stands for the account in a credentials file, because that file is not read here."""
 
 _RECOMMENDED_ROLE, _MINIMAL_ROLE = "roles/storage.objectUser", "roles/storage.objectCreator"
 
@@ -31,7 +32,7 @@ _ASSUMED_ROLE = re.compile(r"arn:(?P<partition>[^:]+):sts::(?P<account>\d+):assu
 
 
 class Permission(StrEnum):
-    """In the order in which they are reported."""
+    """The permissions, in the order in which they are reported."""
 
     WRITE = "WRITE"
     UPLOAD = "UPLOAD"
@@ -45,13 +46,13 @@ class Permission(StrEnum):
 
     @property
     def is_required(self) -> bool:
-        """Without it nothing is delivered; the others make things better."""
+        """Whether nothing can be delivered without it."""
         return self in {Permission.WRITE, Permission.UPLOAD}
 
 
 @dataclass(frozen=True, slots=True)
 class Purpose:
-    """``what`` exportd does with a permission, and what is ``lost`` without."""
+    """``what`` exportd does with a permission, and what is ``lost`` without it."""
 
     what: str
     lost: str
@@ -119,7 +120,7 @@ _ACTIONS: Mapping[Kind, Mapping[Permission, str]] = {
 
 
 _CREATES_ONLY: frozenset[Kind] = frozenset({"GCS"})
-"""Where the right to write is that to create: replacing an object needs the right to delete it."""
+"""The kinds for which writing means creating: to replace an object there, the right to delete it is needed."""
 
 
 def writing_replaces(kind: Kind) -> bool:
@@ -128,23 +129,23 @@ def writing_replaces(kind: Kind) -> bool:
 
 
 def action_of(permission: Permission, kind: Kind) -> str:
-    """What the cloud calls it; empty where it has no name."""
+    """The cloud's name of the permission; empty when it has none."""
     return _ACTIONS[kind].get(permission, "")
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """``title`` says whose it is and what for; ``text`` is a policy or commands, ready to paste."""
+    """A policy or commands to paste (``text``). ``title`` says who has to set it up and what for."""
 
     title: str
     text: str
 
 
 def grants_of(declared: DestinationSettings, *, folder: str, identity: str, user: str) -> tuple[Grant, ...]:
-    """What to set up on the other side of a destination.
+    """The policies and commands that have to be set up for a destination.
 
-    ``folder`` is what keys begin with; ``identity`` the ARN of exportd's own identity, empty when it is unknown or of
-    another cloud; ``user`` the one exportd runs as.
+    ``folder`` is the beginning of all keys, ``identity`` the ARN of exportd's own identity (empty when it is unknown or
+    belongs to another cloud), ``user`` the user as which exportd runs.
     """
     match declared:
         case DirectoryDestination():
@@ -158,7 +159,7 @@ def grants_of(declared: DestinationSettings, *, folder: str, identity: str, user
 
 
 def _s3_grants(declared: S3Destination, folder: str, identity: str) -> tuple[Grant, ...]:
-    """What the owner of the bucket, and that of the role, have to set up."""
+    """What the owners of the bucket and of the role have to set up."""
     role_arn = declared.role_arn
     partition = role_arn.split(":")[1] if role_arn else "aws"
     holder = role_arn or identity or "exportd's own identity"
@@ -185,7 +186,7 @@ def _s3_grants(declared: S3Destination, folder: str, identity: str) -> tuple[Gra
 
 
 def _gcs_grants(declared: GcsDestination) -> tuple[Grant, ...]:
-    """What the owner of the bucket, and that of the service account, have to set up."""
+    """What the owners of the bucket and of the service account have to set up."""
     pool_id, service_account = declared.pool_id, declared.service_account
     project = f"principalSet://iam.googleapis.com/projects/{declared.project_number}"
     pool = f"{project}/locations/global/workloadIdentityPools/{pool_id}/*"
@@ -225,7 +226,7 @@ def _directory_grants(declared: DirectoryDestination, user: str) -> tuple[Grant,
 
 
 def principal_of(identity: str) -> str:
-    """What a trust policy names: the role of a session, for the session itself is temporary.
+    """The principal that a trust policy names: for a session it is the role, because the session is temporary.
 
     The ARN of a session does not hold the path of its role, if that has one.
     """
@@ -251,8 +252,8 @@ def _statements(bucket_arn: str, folder: str, kms_key: str) -> list[Mapping[str,
             "Effect": "Allow",
             "Action": ["s3:ListBucket"],
             "Resource": bucket_arn,
-            # If it exists: a look at an object that is not there names no prefix, and without this right the answer
-            # would be that it is forbidden.
+            # IfExists, because a request for an object that does not exist names no prefix. Without the right to list,
+            # the answer to it would be that it is forbidden.
             "Condition": {"StringLikeIfExists": {"s3:prefix": f"{_literally(folder)}*"}},
         },
         {
@@ -266,7 +267,7 @@ def _statements(bucket_arn: str, folder: str, kms_key: str) -> list[Mapping[str,
 
 
 def _literally(folder: str) -> str:
-    """With the characters escaped that are wildcards or variables in a policy."""
+    """Escape the characters that are wildcards or variables in a policy."""
     return re.sub(r"[*?$]", lambda match: "${" + match[0] + "}", folder)
 
 

@@ -1,4 +1,4 @@
-"""Does once, with small objects, all that exportd may need to do at a store, and removes them again."""
+"""Tries everything that exportd may need to do at a store, with small objects, and removes them again."""
 
 import hashlib
 import secrets
@@ -26,11 +26,11 @@ _RETRY = RetryBudget(timeout_s=5.0)
 
 
 class _OutOfReachError(Exception):
-    """The store does not answer: the probing ends. The finding has been recorded."""
+    """The store does not answer, so the probing ends. The finding has been recorded."""
 
 
 class Prober:
-    """One probing of ``store``, below ``folder`` (empty, or with a slash at its end).
+    """Probes ``store`` once, below ``folder`` (empty, or with a slash at its end).
 
     ``replaces``: whether the right to write includes the right to overwrite. ``measures``: whether to send more pieces
     than necessary, for the rate.
@@ -116,7 +116,7 @@ class Prober:
             del self._uploads[upload.id]
 
     async def _upload(self, piece: bytes) -> None:
-        """Of two pieces, so that the store has to combine the checksums of the pieces into that of the whole."""
+        """Upload an object of two pieces, so that the store has to combine the checksums of the pieces."""
         if self._is_refused(Permission.UPLOAD):
             return
         upload = await self._start()
@@ -165,7 +165,8 @@ class Prober:
             raise self._strange("it does not list the object written just now")
         if self._is_refused(Permission.LOOK):
             return
-        # Clouds answer that an object is not there only to those who may list; they refuse others.
+        # Clouds say that an object does not exist only to clients that may list; to others they answer that it is
+        # forbidden.
         if await self._store.head(ObjectKey(f"{self._key}-never-written")) is not None:
             raise self._strange("it says that an object is there that was never written")
 
@@ -180,7 +181,7 @@ class Prober:
         return True
 
     async def _may(self, permission: Permission, work: Callable[[], Awaitable[object]]) -> bool:
-        """Whether it works. What was refused once is not tried again."""
+        """Whether the permission works. One that was refused is not tried again."""
         if self._is_refused(permission):
             return False
         try:
@@ -201,7 +202,7 @@ class Prober:
         return PermanentError(f"{self._store.name}: {what}.", reason=Reason.DESTINATION_REFUSED)
 
     async def _tidy_up(self) -> tuple[str, ...]:
-        """What could not be removed."""
+        """Remove the objects. Returns the names of those that could not be removed."""
         left = [
             f"an unfinished upload of {open_upload.key} in {self._store.name}"
             for open_upload in await self._open_uploads()
@@ -213,7 +214,7 @@ class Prober:
         return tuple(left)
 
     async def _open_uploads(self) -> list[Upload]:
-        """Also those whose answer was lost."""
+        """The open uploads, including those whose answer was lost."""
         found = dict(self._uploads)
         with suppress(ExportdError):
             found |= {list_upload.id: list_upload async for list_upload in self._store.list_uploads(self._key)}
@@ -222,7 +223,7 @@ class Prober:
     async def _is_done(self, work: Callable[[], Awaitable[object]]) -> bool:
         is_away = any(finding.state is PermissionState.OUT_OF_REACH for finding in self._findings.values())
         try:
-            # A store that did not answer for a whole retry budget is asked once more, and not for another budget.
+            # After a whole retry budget without an answer, the store is asked only once more.
             await (work() if is_away else self._retry.call(work))
         except ExportdError:
             return False

@@ -30,12 +30,14 @@ class DestinationDeclaration:
     settings: Mapping[str, Any]
 
     def to_json(self) -> dict[str, Any]:
-        """What it says besides its organization and code, by the names of the database's columns."""
+        """The declaration without its organization and code, by the names of the database's columns."""
         return {"name": self.name, "settings": dict(self.settings)}
 
     @property
     def place(self) -> dict[str, object]:
-        """Where files are: the settings that do not only say how they are named and by which right they are written."""
+        """The settings that say where files are. Settings that only say how files are named or with which rights they
+        are written are left out.
+        """
         return {key: self.settings.get(key) or "" for key in ("type", "directory", "bucket", "endpoint", "prefix")}
 
 
@@ -54,7 +56,9 @@ class DestinationRecord:
 
 
 def check_origin(record: DestinationRecord) -> None:
-    """Raises PermanentError for a destination of the API that holds what the API cannot set: its row was planted."""
+    """Raises PermanentError for a destination of the API with settings that the API does not allow: its row was not
+    written by exportd.
+    """
     if record.origin is not Origin.API:
         return
     declaration = record.declaration
@@ -74,8 +78,8 @@ def check_origin(record: DestinationRecord) -> None:
 class DestinationHealth:
     """How a destination is, by the columns of the query ``health``. Times are aware UTC.
 
-    ``last_failure_*`` is of the newest job that delivers here and failed for good because of a destination, which its
-    message names.
+    ``last_failure_*`` describes the newest job that delivers here and failed for good because of a destination, which
+    its message names.
     """
 
     id: UUID

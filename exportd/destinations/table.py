@@ -40,14 +40,17 @@ _SQL = queries.load("destinations")
 DestinationOrder = Literal[
     "name", "code", "organization", "kind", "place", "lastSuccess", "lastFailure", "origin", "state"
 ]
-"""By what destinations can be sorted."""
+"""The fields by which destinations can be sorted."""
 
 LOCK = "exportd destinations"
-"""Reconciling and editing hold it: two at once would both insert a new destination, or take a free code."""
+"""The lock of reconciling and editing: without it, two at once could insert the same destination or take the same code.
+"""
 
 
 class DestinationTable:
-    """``exportd.destination``: it alone writes it, but for the pauses, which are ``DestinationOperator``'s."""
+    """``exportd.destination``. Only this class writes it, except for the pauses, which ``DestinationOperator``
+    writes.
+    """
 
     def __init__(self, pool: "Pool", quotas: QuotaSettings = DEFAULT_QUOTAS) -> None:
         self._pool = pool
@@ -56,12 +59,13 @@ class DestinationTable:
     async def reconcile(
         self, declared: Iterable[DestinationDeclaration], *, now: datetime, daemon: UUID | None = None
     ) -> None:
-        """Have a row for each destination of the configuration, and for no other but those of the API.
+        """Make the rows equal to the destinations of the configuration. Those of the API are left alone.
 
-        One that the API made and that is declared now belongs to the configuration from here on.
+        A destination of the API that is now declared belongs to the configuration from then on.
 
-        ``daemon`` is the spool of the daemon that declares them; see ``database.declaration_table``. What others
-        declare stays, and of two ways to declare a destination the one that was written last: see ``model.declared``.
+        ``daemon`` is the spool id of the daemon that declares them; see ``database.declaration_table``. Destinations of
+        other daemons stay. If two daemons declare a destination differently, the declaration that was written last
+        holds: see ``model.declared``.
         """
         declared = tuple(declared)
         async with transaction(self._pool, "reconciling the destinations", lock=LOCK) as connection:
@@ -87,8 +91,9 @@ class DestinationTable:
         after: tuple[datetime, UUID] | None = None,
         limit: int,
     ) -> list[DestinationRecord]:
-        """Of an organization (None: of all) the newest first, at most ``limit``: of those ids, if given, and behind
-        ``after`` (created at, id). ``text`` is a part of the name, the code or the bucket.
+        """The destinations of an organization (None: of all), the newest first, at most ``limit``, after ``after``
+        (created at, id); only those with the given ids, if there are any. ``text`` is a part of the name, the code or
+        the bucket.
         """
         created_at, destination_id = after or (None, None)
         async with statements(self._pool, "reading the destinations") as connection:
@@ -107,8 +112,8 @@ class DestinationTable:
         start: int,
         limit: int,
     ) -> list[DestinationRecord]:
-        """The same in another order, without the first ``start``. One that is edited meanwhile may be left out, or come
-        twice.
+        """The same in another order, without the first ``start``. A destination that is edited meanwhile may be left
+        out or occur twice.
         """
         async with statements(self._pool, "sorting the destinations") as connection:
             rows = await connection.fetch(
@@ -131,7 +136,8 @@ class DestinationTable:
         actor: str,
         action: str = "destination checked",
     ) -> DestinationRecord:
-        """Write into the audit log that a destination of an organization (None: of any) is looked at; what it is.
+        """Write into the audit log that a destination of an organization (None: of any) is checked. Returns the
+        destination.
 
         It counts as a change. Raises PermanentError NOT_FOUND, and QUOTA_BUSY after too many changes.
         """
@@ -150,7 +156,7 @@ class DestinationTable:
         return record
 
     async def create(self, declaration: DestinationDeclaration, *, actor: str, now: datetime) -> DestinationRecord:
-        """A new destination. Nothing is touched there yet."""
+        """Make a new destination. No request is made to it yet."""
         async with transaction(self._pool, "creating a destination", lock=LOCK) as connection:
             await require_room(
                 connection, declaration.organization, self._quotas, Quota.DESTINATIONS, Quota.CHANGES_PER_HOUR
@@ -159,7 +165,7 @@ class DestinationTable:
                 raise code_taken(DESTINATION, declaration.code)
             await _require_no_job(connection, declaration, "made")
             (created,) = await _insert(connection, [declaration], now=now, origin=Origin.API, actor=actor)
-            # One of the same code may have been deleted: what that one has, this one has not.
+            # A destination of the same code may have been deleted. The new one has none of its files.
             await _forget_positions(connection, [declaration])
             await _record(connection, "destination created", created, actor)
         return created
@@ -173,7 +179,7 @@ class DestinationTable:
         actor: str,
         now: datetime,
     ) -> DestinationRecord:
-        """Replace what a destination says. Its code and its type stay."""
+        """Replace the settings of a destination. Its code and its type stay."""
         async with transaction(self._pool, "editing a destination", lock=LOCK) as connection:
             await require_room(connection, declaration.organization, self._quotas, Quota.CHANGES_PER_HOUR)
             before = await _hold(connection, declaration.organization, destination_id)
@@ -187,7 +193,7 @@ class DestinationTable:
     async def delete(
         self, organization: OrganizationId, destination_id: UUID, *, actor: str, now: datetime
     ) -> DestinationRecord:
-        """Take a destination away, unless a schedule refers to it; returns it as it last was.
+        """Delete a destination, unless a schedule refers to it. Returns it as it last was.
 
         What was delivered there stays.
         """
@@ -211,9 +217,9 @@ class DestinationTable:
 async def hold_destinations(
     connection: "Connection", organization: OrganizationId, destination_ids: Sequence[UUID]
 ) -> tuple[DestinationCode, ...]:
-    """The codes of an organization's destinations, in the given order; they stay until the end of the transaction.
+    """Lock an organization's destinations until the transaction ends. Returns their codes, in the given order.
 
-    Raises PermanentError DESTINATION_MISSING for an id that is not one of them, be it unknown or another's.
+    Raises PermanentError DESTINATION_MISSING for an id that is unknown or belongs to another organization.
     """
     rows = await connection.fetch(_SQL["hold_for_reference"], organization, destination_ids)
     codes = {row["id"]: DestinationCode(row["code"]) for row in rows}
@@ -227,7 +233,7 @@ async def hold_destinations(
 
 
 async def _hold(connection: "Connection", organization: OrganizationId, destination_id: UUID) -> DestinationRecord:
-    """The destination, locked, if it may be edited here."""
+    """Lock and return the destination, if it may be edited here."""
     found = _found(await connection.fetchrow(_SQL["hold"], organization, destination_id), destination_id)
     require_editable(DESTINATION, found.declaration.code, found.origin)
     return found
@@ -305,7 +311,9 @@ async def _edit(
     origin: Origin = Origin.CONFIGURATION,
     actor: str = CONFIGURATION,
 ) -> list[DestinationRecord]:
-    """Give destinations other declarations; in no particular order. Where the place is another one, it is empty."""
+    """Replace the declarations of destinations, in no particular order. A destination whose place changes counts as
+    empty.
+    """
     documents = json.dumps([{**columns_of(declaration), "id": str(record.id)} for record, declaration in edits])
     rows = await connection.fetch(_SQL["edit"], documents, origin, now, actor)
     await _forget_positions(
@@ -315,11 +323,11 @@ async def _edit(
 
 
 async def _forget_positions(connection: "Connection", declarations: Iterable[DestinationDeclaration]) -> None:
-    """The places behind these codes hold nothing yet: the next run of the schedules that use them is full."""
+    """Make the next run full for the schedules that use these codes, because the places behind them are empty."""
     documents = json.dumps([key_of(declaration)._asdict() for declaration in declarations])
     await connection.execute(_SQL["forget_positions"], documents)
 
 
 async def _delete(connection: "Connection", destination_ids: Iterable[UUID], *, now: datetime) -> None:
-    """Take destinations away. What was delivered there stays."""
+    """Delete destinations. What was delivered there stays."""
     await connection.execute(_SQL["delete"], [*destination_ids], now)

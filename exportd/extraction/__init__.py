@@ -1,4 +1,4 @@
-"""Reads what a job has to export from the source database, in one snapshot.
+"""Reads the rows that a job exports from the source database, all in one snapshot.
 
 Read it in this order. ``extractor.Extractor`` takes a job to its parts in the spool. ``snapshot_opener`` locks the
 tables and opens the snapshot. There each entity gets its ``window``: its ``guards`` are compared with those of the last

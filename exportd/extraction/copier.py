@@ -34,10 +34,10 @@ _SMALL_CHUNK_BYTES = 64 * 1024
 _NAP_S = 0.0008
 _PAGE_BYTES = 8192
 _WORTH_A_CONNECTION_BYTES = 16_000_000
-"""Another connection pays for itself from this many bytes on."""
+"""From this many bytes on, another connection saves more time than opening it costs."""
 
 Sink = Callable[[bytes], Awaitable[None]]
-"""Takes whole rows; awaiting it is how a slow consumer slows COPY."""
+"""Takes whole rows. COPY waits until it returns, so a slow consumer slows COPY down."""
 
 
 class ImagesUnreadableError(Exception):
@@ -60,7 +60,9 @@ class CopyTask:
 
 
 def plan_copies(snapshot: OpenSnapshot, *, streams: int, stream_threshold_bytes: int) -> list[CopyTask]:
-    """What has to be read, the largest first: a big table in as many ranges as there are streams."""
+    """The COPY statements that a snapshot needs, the largest first. A large table is read as one range of pages a
+    stream.
+    """
     tasks: list[CopyTask] = []
     for code, window in snapshot.windows.items():
         statements = snapshot.statements[code]
@@ -106,7 +108,8 @@ class Pacer:
         self._naps = 0
 
     def stream(self) -> Callable[[int], None]:
-        """What one stream calls with the size in bytes of each chunk.
+        """Return the function that one stream calls after each chunk, with the chunk's size in bytes. It naps after a
+        small chunk, unless another stream has napped since this stream's previous chunk.
 
         It naps after a small chunk, unless another stream has done so since this stream's previous chunk.
         """
@@ -182,7 +185,7 @@ class Copier:
                     name = await snapshot.connection.fetchval(_SQL["export_snapshot"])
                 for _ in range(streams - 1):
                     running.start_soon(help_out, name)
-            # The snapshot's own connection does not wait for the others to be there.
+            # The snapshot's own connection starts to read while the others are still being opened.
             await work(snapshot.connection)
 
     async def _join(self, connection: "Connection", snapshot: OpenSnapshot, name: str) -> None:
@@ -207,7 +210,9 @@ class Copier:
         sink: Sink,
         watcher: SilenceWatcher,
     ) -> int:
-        """Run one COPY; how many rows it says that it sent. Raises as ``copy`` does, but not in a group."""
+        """Run one COPY and return the number of rows that the server says it sent. Raises as ``copy`` does, but not in
+        a group.
+        """
         options = copy_options(file_format)
         messages: list[PostgresLogMessage] = []
         pace = self._pacer.stream()

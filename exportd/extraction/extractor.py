@@ -1,4 +1,7 @@
-"""From a job to its parts in the spool: capture made whole, one snapshot, COPY, files. The source is read here only."""
+"""Reads a job's rows into parts in the spool: repairs capture, opens one snapshot, runs COPY, writes the files.
+
+No other module of the pipeline reads the source database.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +33,7 @@ from exportd.spool.spool import Spool
 
 @dataclass(frozen=True, slots=True)
 class _Record:
-    """What an entity's records look like to consumers, by the names that these know."""
+    """An entity's fields, key and special columns, by the names that consumers see."""
 
     fields: tuple[ExtractedField, ...]
     key: tuple[str, ...]
@@ -39,9 +42,9 @@ class _Record:
 
 
 class Extractor:
-    """Reads jobs' entities into the spool. One serves all jobs.
+    """Reads the entities of jobs into the spool. One instance serves all jobs.
 
-    ``stalled_after_s`` is how long the database may have a job wait before its progress says so.
+    A job that has waited for the database for ``stalled_after_s`` seconds is reported as stalled in its progress.
     """
 
     def __init__(
@@ -76,11 +79,11 @@ class Extractor:
         on_part_started: Callable[[PartFile], None],
         shares_snapshot: bool = False,
     ) -> tuple[Extraction, tuple[Part, ...]]:
-        """Read what ``job`` has to export since ``positions``; every part is durable when this returns.
+        """Read the changes of ``job`` since ``positions``. Every part is durable when this returns.
 
-        ``forced`` names entities that must be full. A job that ``shares_snapshot`` is read with those that ask at the
-        same time. Raises TransientError (AloneError when it cannot be shared), PermanentError or ImagesUnreadableError
-        (alone, not in a group), and leaves no file then.
+        ``forced`` names entities that must be full. A job with ``shares_snapshot`` is read together with the jobs that
+        call this at the same time. Raises TransientError (AloneError when the job cannot be read together with others),
+        PermanentError or ImagesUnreadableError, none of them in an exception group. After an error no file is left.
         """
         entities = [self._entity(code) for code in job.entities]
         if job.schedule_id is None:
@@ -140,7 +143,8 @@ class Extractor:
                 progress.of(task.entity).deleted_rows += rows
 
         try:
-            # Capture is made whole before the snapshot, so that what is put right is complete from this snapshot on.
+            # Capture is repaired before the snapshot is taken, so that the repaired triggers have recorded everything
+            # since then.
             opened = (
                 self._sharer.open(reader)
                 if shares_snapshot
@@ -150,7 +154,7 @@ class Extractor:
                 await self._copier.copy(
                     snapshot, job.file_format, lambda code: writers[code].write, done, watcher=reader.watcher
                 )
-            # The snapshot and its locks are gone already; what is left is to close the files.
+            # The snapshot and its locks are released by now. Only the files are still to be closed.
             parts = await finish_together(list(writers.values()))
             _require_all_rows(sent, parts)
         except BaseException:
@@ -186,7 +190,7 @@ class Extractor:
 
 
 def _require_all_rows(sent: Mapping[EntityCode, int], parts: Sequence[Part]) -> None:
-    """Compare what COPY says it sent with what was counted on its way into the files."""
+    """Compare the rows that COPY says it sent with the rows that were counted on the way into the files."""
     counted: Counter[EntityCode] = Counter()
     for part in parts:
         counted[part.entity] += part.rows
@@ -211,6 +215,6 @@ def _record_of(entity: Entity) -> _Record:
 
 
 def _field_names(entity: Entity, columns: tuple[str, ...]) -> tuple[str, ...]:
-    """Columns by the names consumers know; one that is not exported keeps its own."""
+    """The columns by the names that consumers see. A column that is not exported keeps its own name."""
     names = {field.column: field.name for field in entity.fields if field.column}
     return tuple(names.get(column, column) for column in columns)

@@ -1,8 +1,8 @@
-"""What must not have changed since the previous run for an incremental one to be exact. Pure.
+"""The facts that must be the same as in the previous run for an incremental run to be exact. Pure.
 
-``guards_of`` makes the guards from what the database says of a table. They are stored with the position, and
-``difference`` compares them at the next run. A difference makes that entity's run full, with a reason code: a run is
-never silently incremental, and never silently full.
+``guards_of`` makes the guards of an entity from the shape of its table. They are stored with the position, and
+``difference`` compares them in the next run. A difference makes the entity's run full, and the run says for which
+reason. So a run is never incremental where it should be full, and never full without saying why.
 """
 
 import dataclasses
@@ -25,12 +25,14 @@ _REPLICA = "R"
 _MAX_KNOWN = 64
 
 _MAX_AGE = 1 << 31
-"""Transactions after which everything is compared again: half a round of the numbers that rows bear."""
+"""After this many transactions everything is compared again. It is half of the range of transaction numbers that row
+versions can tell apart.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterFacts:
-    """Which line of transaction numbers this is. A restore, an upgrade or a failover starts another."""
+    """Identifies the sequence of transaction numbers. A restore, an upgrade or a failover starts another sequence."""
 
     system_identifier: str
     timeline: str
@@ -69,12 +71,14 @@ class Guards:
     last_member: int | None = None
 
     def to_json(self) -> Mapping[str, Any]:
-        """The document that ``from_json`` reads; always the same one."""
+        """The JSON that ``from_json`` reads. Equal guards give equal text."""
         return _document_of(self)
 
     @staticmethod
     def from_json(document: Mapping[str, Any]) -> "Guards | None":
-        """The guards a position was stored with; None when an older version stored others (compares as changed)."""
+        """The guards that were stored with a position; None when a version of exportd with other guards stored them.
+        None counts as changed.
+        """
         return _guards_in(document)
 
 
@@ -147,7 +151,7 @@ def guards_of(entity: Entity, shape: Shape, cluster: ClusterFacts) -> Guards:
 
 @dataclass(frozen=True, slots=True)
 class KnownCatalog:
-    """What was found at a snapshot whose newest transaction was ``xmax``, when everything was compared.
+    """The catalog as it was at a snapshot whose newest transaction was ``xmax``, after everything had been compared.
 
     ``fingerprint`` is that of the catalog then. Capture was complete.
     """
@@ -159,16 +163,19 @@ class KnownCatalog:
     guards: Mapping[EntityCode, Guards]
 
     def holds(self, fingerprint: str, cluster: ClusterFacts, xmax: int) -> bool:
-        """Whether it is all still so at a later snapshot of the ``fingerprint``.
+        """Whether nothing has changed up to a later snapshot in which the catalog has ``fingerprint``.
 
-        Versions of rows are the lower half of numbers of transactions. So it holds for less than a round of them.
+        Row versions show only the lower half of a transaction's number, which repeats. So the answer is no after too
+        many transactions.
         """
         same_cluster = all(guards.cluster == cluster for guards in self.guards.values())
         return same_cluster and fingerprint == self.fingerprint and 0 <= xmax - self.xmax < _MAX_AGE
 
 
 class CatalogMemory:
-    """What was found last, by the entities that a job has together. It is gone with the process."""
+    """Remembers the catalog as it was found last, for each set of entities that jobs export. It lives in
+    memory only.
+    """
 
     def __init__(self) -> None:
         self._known: dict[tuple[EntityCode, ...], KnownCatalog] = {}
@@ -178,7 +185,9 @@ class CatalogMemory:
         return known if known is not None and known.entities == tuple(entities) else None
 
     def remember(self, known: KnownCatalog) -> None:
-        """Schedules differ in their entities, but not much: the oldest of many is dropped."""
+        """Keep what was found. Schedules have few different sets of entities; when there are too many, the oldest is
+        dropped.
+        """
         while len(self._known) >= _MAX_KNOWN:
             del self._known[next(iter(self._known))]
         self._known[_codes(known.entities)] = known
@@ -193,10 +202,10 @@ def _codes(entities: Sequence[Entity]) -> tuple[EntityCode, ...]:
 
 @dataclass(frozen=True, slots=True)
 class GrownTree:
-    """A tree that has the members it had at the previous run, unchanged, and ``added`` ones.
+    """A partitioned table that still has the members of the previous run, unchanged, and ``added`` ones.
 
-    ``known`` are the guards of what was there before. An incremental run is exact if the log's window says everything
-    of the ``added`` members: their triggers may be younger than their first rows.
+    ``known`` are the guards without the added members. An incremental run is exact if the log has recorded everything
+    in the ``added`` members, whose triggers may be younger than their first rows.
     """
 
     known: Guards
@@ -205,7 +214,7 @@ class GrownTree:
 
 
 def growth(before: Guards | None, entity: Entity, shape: Shape, cluster: ClusterFacts) -> GrownTree | None:
-    """What has been added to the tree since ``before``, if that is all that makes a run full; else None."""
+    """The members that were added since ``before``, if nothing else makes the run full; else None."""
     if before is None or before.last_member is None or not shape.is_logged:
         return None
     known_shape = shape.up_to(before.last_member)
@@ -215,7 +224,8 @@ def growth(before: Guards | None, entity: Entity, shape: Shape, cluster: Cluster
 
 
 def difference(before: Guards | None, now: Guards) -> FullReason | None:
-    """Why a run since ``before`` cannot be incremental, the weightiest reason first; None when it can.
+    """The reason why a run since ``before`` cannot be incremental; None when it can. Of several reasons, the most
+    serious one.
 
     ``row_shape`` is not compared here: it matters only while the window holds images.
     """
@@ -237,7 +247,7 @@ def difference(before: Guards | None, now: Guards) -> FullReason | None:
         ),
         (before.partitions == now.partitions or before.members == now.members, FullReason.PARTITIONS_CHANGED),
         (before.triggers == now.triggers, FullReason.CAPTURE_CHANGED),
-        # A release without these triggers saw what an ordinary session wrote, which is all that it promised.
+        # A release without these triggers recorded only what ordinary sessions wrote, and promised no more.
         (before.replica_triggers in {None, now.replica_triggers}, FullReason.CAPTURE_CHANGED),
     )
     return next((reason for same, reason in checks if not same), None)
@@ -249,7 +259,7 @@ def fingerprint(*facts: object) -> str:
 
 
 def _trigger_fingerprint(shape: Shape, *, replica: bool) -> str:
-    """Of the capture triggers that fire for replicated changes alone, or of all others."""
+    """The fingerprint of the capture triggers that fire for replicated changes only, or of all others."""
     return fingerprint(
         shape.log_oid,
         [
@@ -276,12 +286,14 @@ def _comparable(parts: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def _without_version(attribute: str) -> str:
-    """An attribute's name and type. Its type cannot change while a table uses it; all else moves no value."""
+    """An attribute's name and type, without the version of its description. The type cannot change while a table uses
+    it, and no other change of the attribute changes a value.
+    """
     return attribute.rpartition(" ")[0]
 
 
 def _known(parts: Mapping[str, str], before: Mapping[str, str]) -> Mapping[str, str]:
-    """The parts without the labels that have been added since: no row had them."""
+    """The parts without the labels that were added since the previous run: no row had them then."""
     return {part: value for part, value in parts.items() if part in before or not part.startswith("label ")}
 
 

@@ -1,7 +1,8 @@
-"""Previews what the next run of a schedule, or an export without one, would hold: nothing is installed or repaired.
+"""Previews the next run of a schedule, or an export without a schedule. A preview installs and repairs nothing.
 
-One read-only transaction under a statement timeout holds the locks of any reader. What the change log holds is counted
-exactly as long as the time allows; for what a full run reads, the planner's estimate is taken.
+It uses one read-only transaction with a statement timeout, and takes the locks that any reader takes. The records in
+the change log are counted exactly as far as the time allows. For tables that a full run would read, the planner's
+estimate is used.
 """
 
 from collections.abc import Mapping, Sequence, Set
@@ -33,22 +34,26 @@ from exportd.model.schedule import ExportFormat, Schedule
 from exportd.model.start import Start
 
 STATEMENT_TIMEOUT_S = 5.0
-"""The limit of each statement that opens the snapshot."""
+"""The time limit of each statement that opens the snapshot."""
 
 COUNTING_S = 5.0
-"""The limit of all counts together; what has not been counted by then is estimated."""
+"""The time limit of all counts together. Windows that have not been counted by then are estimated."""
 
 LIMIT_S = 60.0
-"""The limit of a preview as a whole, which does not rely on the server: an owner's function may catch its time-outs."""
+"""The time limit of a whole preview. The daemon enforces it, because a function of a table's owner may catch the
+server's timeouts.
+"""
 
 _MAX_PREVIEWS_AT_ONCE = 2
-"""Others wait, so that previews do not take the exports' connections."""
+"""How many previews run at a time. Others wait, so that previews do not use up the connections that exports need."""
 
 _MAX_PREVIEWS_OF_PROGRAMS = 1
-"""The other place is for users of the machine, and each organization has one that waits."""
+"""How many of these may be for organizations; the rest is for users of the machine. Each organization may have one
+preview waiting.
+"""
 
 _OPERATORS_SEE = "What the next run would hold cannot be said now. The operators of exportd see why in their preview."
-"""To programs, in place of a sentence that may name tables, hosts and sessions of the machine."""
+"""Programs get this sentence instead of one that may name tables, hosts or sessions."""
 
 _NO_JOB = JobId(UUID(int=0))
 
@@ -88,7 +93,7 @@ class EntityPreview:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What a run that begins at ``taken_at`` (aware UTC) would hold."""
+    """The expected content of a run that begins at ``taken_at`` (aware UTC)."""
 
     taken_at: datetime
     entities: tuple[EntityPreview, ...]
@@ -200,7 +205,7 @@ class Previewer:
         return Preview(snapshot.taken_at, tuple(found))
 
     async def _uncaptured(self, entities: Sequence[Entity]) -> set[EntityCode]:
-        """Entities whose capture a run would have to install or repair first.
+        """The entities whose capture a run would have to install or repair first.
 
         An entity whose table is missing is left out: the snapshot opener reports it.
         """
@@ -216,7 +221,9 @@ class Previewer:
         }
 
     async def _look(self, snapshot: OpenSnapshot, job: Job, *, unknown: Set[EntityCode]) -> list[EntityPreview]:
-        """``unknown`` are entities whose deletions the run may be able to name, but a preview cannot."""
+        """Count and estimate. ``unknown`` are entities whose deletions a run may be able to name, but a preview
+        cannot.
+        """
         # The plans come first: they are quick and always succeed.
         plans = {
             code: parse_plan(await snapshot.connection.fetchval(statement.plan()))
@@ -231,7 +238,7 @@ class Previewer:
     async def _count_all(
         self, snapshot: OpenSnapshot, unknown: Set[EntityCode]
     ) -> Mapping[EntityCode, tuple[EntityWindow, WindowCounts | None]]:
-        """The windows with their counts as far as the time allows, those with the fewest keys first."""
+        """Count as many windows as the time allows, those with the fewest keys first."""
         counted: dict[EntityCode, tuple[EntityWindow, WindowCounts | None]] = {
             code: (snapshot.windows[code], None) for code in unknown
         }
@@ -243,9 +250,9 @@ class Previewer:
     async def _count(
         self, snapshot: OpenSnapshot, code: EntityCode, *, timeout_s: float
     ) -> tuple[EntityWindow, WindowCounts | None]:
-        """The counts of one window; None when they take longer.
+        """The counts of one window; None when counting takes too long.
 
-        Images that cannot be read back make the window full, as they would make the run.
+        Images that cannot be read back make the window full, as they make a run full.
         """
         window, statements, connection = snapshot.windows[code], snapshot.statements[code], snapshot.connection
         full = window.full_reason is not None

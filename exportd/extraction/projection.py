@@ -1,4 +1,4 @@
-"""How each field of an entity is spelled in SQL, so that COPY's own bytes are the exported ones. Pure.
+"""Writes each field of an entity in SQL such that the bytes of COPY are the exported bytes. Pure.
 
 CSV: Postgres's own text, except that timestamps are ISO 8601 (``2026-01-31T12:00:00+00:00``; BC and infinity survive)
 and booleans are ``true``/``false``. ``split_part(to_json(x)::text, '"', 2)`` is the cheapest exact ISO form: a seventh
@@ -50,7 +50,7 @@ def csv_header(entity: Entity) -> bytes:
 
 
 def record_bytes(entity: Entity, file_format: ExportFormat, row_bytes: int) -> int:
-    """A record's size in a file: its values, and what separates them. The last comma is the line feed."""
+    """A record's size in bytes in a file: its values and the separators. The last comma stands for the line feed."""
     names = entity.field_names
     if file_format is ExportFormat.CSV:
         return row_bytes + len(names) + len("false")

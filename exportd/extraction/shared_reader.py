@@ -1,5 +1,6 @@
-"""Reads the rows of several jobs by one COPY an entity, and hands each job its own: those that have changed, or all
-rows of first runs.
+"""Reads the rows of several jobs by one COPY an entity, and gives each job its own: the changed rows, or all rows in a
+first run. In the output of COPY, each row follows the number of the job to which it belongs. Rows that are too many to
+keep in memory are left for each job to read itself.
 
 Before each row stands the place of the job whose row it is. What is too much to be kept in memory is left to each job.
 """
@@ -22,23 +23,23 @@ from exportd.model.schedule import ExportFormat
 from exportd.spool.part_content import rows_of
 
 MAX_FETCHED_BYTES = 16 << 20
-"""Of all jobs that share a snapshot."""
+"""The limit of the rows that are kept in memory, for all jobs of a snapshot together."""
 
 MAX_FIRST_RUN_BYTES = 2 * MAX_FIRST_RUNS_BYTES
-"""Of all first runs that share a snapshot: the planner may be wrong by so much."""
+"""The same limit for first runs: twice the planner's estimate, which may be wrong."""
 
 _MAX_CUT_AT_ONCE_BYTES = 256 << 10
-"""A larger chunk is cut apart in a worker thread, as it takes longer than others should wait for the event loop."""
+"""A larger chunk is divided in a worker thread, because it would block the event loop for too long."""
 
 MAX_FETCHED_KEYS = 10_000
-"""Of one entity."""
+"""An entity with more changed keys, in all windows together, is read by each job itself."""
 
 MAX_FETCHING_S = 5.0
-"""No COPY for several jobs begins later than this."""
+"""After this time no further COPY for several jobs is started."""
 
 
 class SharedReader:
-    """Reads for the jobs of one snapshot before the first of them has its turn."""
+    """Reads the small windows of all jobs of a snapshot, before the first job has its turn on the connection."""
 
     def __init__(self, copier: Copier) -> None:
         self._copier = copier
@@ -46,9 +47,11 @@ class SharedReader:
     async def fetch(
         self, snapshots: Sequence[OpenSnapshot | None], watcher: SilenceWatcher
     ) -> list[OpenSnapshot | None]:
-        """The jobs' snapshots with what could be fetched; ``watcher`` is that of the job whose connection it is.
+        """The jobs' snapshots, with the rows that could be read for them. ``watcher`` is the watcher of the job that
+        opened the connection.
 
-        Raises AloneError when reading fails: each job then finds out for itself whether it is at fault.
+        Raises AloneError when reading fails. Each job is then read alone, so that only the job that causes the error
+        fails.
         """
         fetched: list[dict[EntityCode, FetchedRows]] = [{} for _ in snapshots]
         are_first_runs = _are_first_runs(snapshots)
@@ -78,7 +81,9 @@ class SharedReader:
         watcher: SilenceWatcher,
         max_bytes: int,
     ) -> Mapping[int, FetchedRows]:
-        """All rows of the readers' organizations, in one scan of the table. Raises AloneError when it is too much."""
+        """Read all rows of the readers' organizations in one scan of the table. Raises AloneError when there are too
+        many.
+        """
         first = next(iter(readers.values()))
         organizations = [reader.statements[code].organization for reader in readers.values()]
         statement = first.statements[code].full_of(organizations)
@@ -95,7 +100,9 @@ class SharedReader:
         watcher: SilenceWatcher,
         max_bytes: int,
     ) -> Mapping[int, FetchedRows]:
-        """What the readers of an entity get, by their places; nothing when it is too much."""
+        """Read the changed rows of an entity for all readers, by their places. The result is empty when there are too
+        many.
+        """
         keys = sum(reader.keys[code] for reader in readers.values())
         if keys > MAX_FETCHED_KEYS:
             return {}
@@ -128,9 +135,9 @@ class SharedReader:
 
 
 class _RowsByPlace:
-    """Takes what COPY sends, and gives each row to the place that stands before it.
+    """Receives the output of COPY and assigns each row to the place whose number precedes it.
 
-    Drops everything once it is more than ``max_bytes``; one that ``stops`` ends the COPY then, by an AloneError.
+    Once there are more than ``max_bytes``, everything is dropped. With ``stops`` an AloneError then ends the COPY.
     """
 
     def __init__(self, file_format: ExportFormat, max_bytes: int, *, stops: bool = False) -> None:
@@ -138,7 +145,7 @@ class _RowsByPlace:
         self._delimiter = copy_options(file_format).delimiter.encode()
         self._max_bytes = max_bytes
         self._stops = stops
-        # Not rows, of which each would take some ninety bytes more.
+        # One bytearray a place, because an object a row would take some ninety bytes more.
         self._content: dict[int, bytearray] = defaultdict(bytearray)
         self._rows: Counter[int] = Counter()
         self.size_bytes = 0
@@ -167,19 +174,21 @@ class _RowsByPlace:
         return self.size_bytes > self._max_bytes
 
     def check(self, sent_rows: int) -> None:
-        """Raise AloneError unless all arrived."""
+        """Raises AloneError unless all rows have arrived."""
         if not self.is_over and self._rows.total() != sent_rows:
             raise AloneError("It is read by itself, for not all rows arrived that were read together with others'.")
 
     def pop(self, place: int) -> tuple[bytes, int]:
-        """The rows of a place, and how many; they are not kept twice."""
+        """The rows of a place, and their number. They are handed over, not copied, to save memory."""
         return bytes(self._content.pop(place, b"")), self._rows[place]
 
 
 def _readers_of(
     snapshots: Sequence[OpenSnapshot | None],
 ) -> Mapping[tuple[EntityCode, ExportFormat], Mapping[int, OpenSnapshot]]:
-    """Who has little to read of an entity, or all of it, by place; where it is more than one."""
+    """For each entity and format, the snapshots of the jobs that can read it together, by place. Entities that only one
+    job reads are left out.
+    """
     readers: dict[tuple[EntityCode, ExportFormat], dict[int, OpenSnapshot]] = defaultdict(dict)
     for place, snapshot in enumerate(snapshots):
         if snapshot is not None:
@@ -190,7 +199,7 @@ def _readers_of(
 
 
 def _are_first_runs(snapshots: Sequence[OpenSnapshot | None]) -> bool:
-    """Whether the jobs read everything: none of them shares a snapshot with others then."""
+    """Whether the jobs are first runs. First runs share a snapshot with first runs only."""
     return any(window.scans_table for snapshot in snapshots if snapshot for window in snapshot.windows.values())
 
 

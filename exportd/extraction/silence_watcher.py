@@ -1,14 +1,16 @@
-"""Watches what a job reads of the database, and tells the job's progress when next to nothing comes.
+"""Watches how many bytes a job receives from the database, and reports in the job's progress when it receives almost
+none.
 
-Code of a table's owner may run when the table is read: the planner calls a function in an index's predicate, and an
-expression of the catalog may call another. It may sleep. An honest statement may be silent as well: it sorts, or looks
-for one tenant's few rows in a huge table. The two cannot be told apart, so both are only told: the dispatcher lets
-others go on beside such a job (``jobs/stalls.py``). Only a silence of ``limits.silence_timeout_s`` ends the attempt.
+Reading a table may run code of the table's owner: the planner calls a function in an index's predicate, and an
+expression of the catalog may call another. Such code may sleep. An ordinary statement may send nothing for a long time
+as well, because it sorts, or because it searches a huge table for the few rows of one tenant. The two cannot be told
+apart, so both are only reported, and the dispatcher runs other jobs beside such a job (``jobs/stalls.py``). Only when a
+statement sends nothing for ``limits.silence_timeout_s`` is the attempt ended.
 
-What counts is the time for which the server had the job wait, less a second for each ``STEADY_BYTES`` that it sent. So
-rows that drip are like none. What one statement has waited is held against the next, up to four fifths of what makes a
-stall: many sleeps are like a long one, and no entity stalls for what another did. What the spool takes is not the
-server's time.
+The measure is the time that the job has waited for the server, less one second for each ``STEADY_BYTES`` received. So
+rows that trickle in count as almost none. The waiting time of one statement counts for the next one too, up to four
+fifths of the time that makes a stall. So many short sleeps add up like a long one, but no entity counts as stalled
+because of another alone. Time in which the spool writes does not count.
 """
 
 import math
@@ -26,7 +28,7 @@ from exportd.model.errors import Reason, TransientError
 from exportd.model.job import JobProgress, Stall
 
 STALLED_AFTER_S = 15.0
-"""For so long the server may have us wait before the job counts as one that stalls."""
+"""A job that has waited for the server for this long counts as stalled."""
 
 STEADY_BYTES = 1_000_000
 
@@ -36,7 +38,9 @@ _logger = structlog.stdlib.get_logger()
 
 
 class SilenceWatcher:
-    """Of one job, whose progress it tells. ``timeout_s`` is how long a statement may send nothing at all."""
+    """The watcher of one job. It reports to the job's ``progress``. ``timeout_s`` is how long a statement may send
+    nothing at all.
+    """
 
     def __init__(
         self, *, timeout_s: float, progress: JobProgress | None = None, stalled_after_s: float = STALLED_AFTER_S
@@ -48,7 +52,9 @@ class SilenceWatcher:
 
     @contextmanager
     def reading(self, entity: EntityCode) -> Iterator["Silence"]:
-        """Around a statement that reads the entity's table. Raises TransientError COPY_SILENT."""
+        """Watch one statement that reads the entity's table, until the block ends. Raises TransientError
+        COPY_SILENT.
+        """
         silence = Silence(
             self.progress,
             entity,
@@ -71,9 +77,9 @@ class SilenceWatcher:
 
 
 class Silence:
-    """Of one statement, after the job has waited for ``waited_s`` already.
+    """The silence of one statement. The job has waited for ``waited_s`` seconds before it.
 
-    It begins at once; ``received`` interrupts it until ``resumed``.
+    It begins when the object is made. ``received`` ends it, and ``resumed`` begins it again.
     """
 
     def __init__(
@@ -93,24 +99,27 @@ class Silence:
         self._look()
 
     def received(self, size_bytes: int) -> None:
-        """So many bytes came, and are being taken."""
+        """Record that the server has sent ``size_bytes``, which are now being processed."""
         if self._waiting_since is not None:
             self._waited_s += self._loop.time() - self._waiting_since
         self._waiting_since = None
         self.scope.deadline = math.inf
-        # No more than what makes a stall is held against it: a long sort is forgotten when the rows come.
+        # Waiting time beyond that of a stall does not count: after a long sort, the job recovers as quickly when rows
+        # come.
         self._waited_s = max(0.0, min(self._waited_s, self._stalled_after_s) - size_bytes / STEADY_BYTES)
         if self._stall is not None and not self._waited_s:
             self._tell(None)
             _logger.info("entity goes on", entity=self._entity)
 
     def resumed(self) -> None:
-        """They were taken, and the server has us wait again."""
+        """Record that the bytes are processed, and that the job waits for the server again."""
         self._waiting_since = self._loop.time()
         self.scope.deadline = self._waiting_since + self._timeout_s
 
     def end(self) -> float:
-        """The statement has ended, however; how long the job has waited by now, in seconds."""
+        """Record that the statement has ended, with or without success. Returns how long the job has waited so far, in
+        seconds.
+        """
         if self._timer is not None:
             self._timer.cancel()
         self.received(0)
@@ -118,7 +127,7 @@ class Silence:
         return self._waited_s
 
     def _look(self) -> None:
-        """Find out whether it stalls, and look again when it may."""
+        """Report a stall if the job has waited long enough, and set the timer for the next look."""
         now = self._loop.time()
         waited_s = self._waited_s + (0.0 if self._waiting_since is None else now - self._waiting_since)
         missing_s = self._stalled_after_s - waited_s

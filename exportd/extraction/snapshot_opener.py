@@ -1,8 +1,8 @@
-"""Opens the one consistent read of a job: locks, snapshot, guards, and from them each entity's window.
+"""Opens a job's snapshot: takes the locks, then the snapshot, compares the guards, and chooses each entity's window.
 
-Order matters. The locks come before the snapshot, because TRUNCATE and rewriting ALTERs are not MVCC-safe: a snapshot
-older than a committed TRUNCATE would see an empty table. Everything is read inside the snapshot's transaction, so that
-what is compared is what is exported.
+The order matters. The locks come before the snapshot, because TRUNCATE and ALTERs that rewrite a table are not
+MVCC-safe: a snapshot older than a committed TRUNCATE would see an empty table. Everything is read inside the snapshot's
+transaction, so the catalog that is compared is the catalog of the exported rows.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
@@ -82,7 +82,7 @@ class SnapshotOpener:
                     await self._begin(connection, reader.entities, uncaptured, wait)
                 snapshot = await self._read(connection, reader, uncaptured, known)
                 if known is not None and any(window.scans_table for window in snapshot.windows.values()):
-                    # What is known of the tables' sizes is old.
+                    # The known sizes of the tables may be out of date.
                     snapshot = replace(snapshot, shapes=await read_shapes(connection, reader.entities))
             yield snapshot
 
@@ -90,17 +90,18 @@ class SnapshotOpener:
     async def open_captured(
         self, complete_capture: Callable[[Sequence[Entity], JobProgress], Awaitable[str]], reader: Reader
     ) -> AsyncIterator[OpenSnapshot]:
-        """The same, after ``complete_capture``, which returns the fingerprint of the catalog from before it looked.
+        """As ``open``, but first calls ``complete_capture``, which repairs capture and returns the catalog's
+        fingerprint from before it began.
 
-        It is not called, and the shapes of tables are not read, while the catalog's fingerprint in the new snapshot is
-        that of an earlier one, after all of it had been compared.
+        The call and the reading of the tables' shapes are left out when the catalog has the same fingerprint in the new
+        snapshot as it had when everything was compared before.
         """
         async with AsyncExitStack() as stack:
             if (known := self.known(reader.entities)) is not None:
                 try:
                     snapshot = await stack.enter_async_context(self.open(reader, known=known))
                 except (CatalogChangedError, PermanentError):
-                    # What could not be read is told by the ordinary way, which may also put it right.
+                    # The ordinary way below reports the error, or repairs what causes it.
                     self._memory.forget(known)
                 else:
                     yield snapshot
@@ -111,18 +112,21 @@ class SnapshotOpener:
             yield snapshot
 
     def known(self, entities: Sequence[Entity]) -> KnownCatalog | None:
-        """What is remembered of the entities' catalog, by which ``open_for`` opens."""
+        """The catalog of the entities as it was found last, which ``open_for`` needs; None when it has to be read
+        first.
+        """
         return self._memory.of(entities)
 
     @asynccontextmanager
     async def open_for(
         self, known: KnownCatalog, readers: Sequence[Reader]
     ) -> AsyncIterator[list[OpenSnapshot | None]]:
-        """One snapshot for several jobs over the entities of ``known``: as each of them sees it, on one connection.
+        """Open one snapshot on one connection for several jobs over the entities of ``known``. Returns it as each job
+        sees it.
 
-        None is for a job that has to be read by itself, because it has much to read, a table to read completely that it
-        has read before, or keys to compare. Raises TransientError, or CatalogChangedError and forgets the catalog: what
-        could not be read is told by the ordinary way.
+        The result is None for a job that has to be read alone: it has too many changes, has to read a table completely
+        although it has read it before, or needs keys compared. Raises TransientError. Raises CatalogChangedError, and
+        forgets the catalog, when the snapshot cannot be opened by it; the ordinary way then reports why.
         """
         async with self._connector.export_session() as connection:
             try:
@@ -136,7 +140,7 @@ class SnapshotOpener:
             yield snapshots
 
     async def _remember(self, snapshot: OpenSnapshot, before: str) -> None:
-        """Keep what was found, if nothing has changed since before capture was looked at."""
+        """Remember the catalog, if it has not changed since before capture was checked."""
         entities = tuple(snapshot.entities.values())
         with translated("reading the catalog"):
             fingerprint = await read_fingerprint(snapshot.connection, entities)
@@ -224,12 +228,13 @@ class SnapshotOpener:
     async def _guards_without_logged(
         self, connection: "Connection", statements: Statements, position: Position, cluster: ClusterFacts
     ) -> Guards | None:
-        """The guards of the tree without the members added since ``position``; None if these make the run full.
+        """The guards without the members that were added since ``position``; None if the added members make the run
+        full.
 
-        They do not when nothing else has changed and the log's window says everything of them. The root's triggers see
-        what is written through it, into whichever member. A run has given the added members triggers of their own; in a
-        preview they may have none yet. A member that this login may not read by itself, or in part only, counts as not
-        logged.
+        They do not make it full when nothing else has changed and the log has recorded everything in them. The triggers
+        of the root record what is written through the root, into any member. A run has given the added members triggers
+        of their own, but in a preview they may have none yet. A member that this login may not read directly, or only
+        in part, counts as not recorded.
         """
         grown = growth(Guards.from_json(position.guards), statements.entity, statements.shape, cluster)
         if grown is None or not self._is_intact(statements.entity, grown.known_shape):

@@ -42,15 +42,17 @@ from exportd.model.start import Position
 _SQL = queries.load("snapshots")
 
 MAX_SHARED_KEYS = 10_000
-"""A job with more keys to read does not share a snapshot: others would wait for it. Windows of no more are ordered."""
+"""A job with more changed keys is not read together with others, which would have to wait for it. The rows of smaller
+windows are ordered.
+"""
 
 MAX_FIRST_RUNS_BYTES = 16 << 20
-"""What first runs that share a snapshot may have to read altogether, as the planner expects."""
+"""The limit of all rows of first runs that share a snapshot, in bytes, as the planner estimates them."""
 
 
 @dataclass(frozen=True, slots=True)
 class FetchedRows:
-    """Rows of one job's window of an entity, as COPY writes them, and how many there are."""
+    """The rows of one job's window of an entity, as COPY writes them, and their number."""
 
     live: bytes = b""
     live_rows: int = 0
@@ -58,7 +60,7 @@ class FetchedRows:
     deleted_rows: int = 0
 
     def having(self, data: bytes, rows: int, *, deletions: bool) -> "FetchedRows":
-        """The same with its deleted rows, or its live ones."""
+        """A copy with the deleted rows added, or the live ones."""
         if deletions:
             return replace(self, deleted=data, deleted_rows=rows)
         return replace(self, live=data, live_rows=rows)
@@ -83,10 +85,12 @@ class OpenSnapshot:
     keys: Mapping[EntityCode, int] = field(default_factory=dict)
     """How many keys the log holds for each incremental window, at most."""
     fetched: Mapping[EntityCode, FetchedRows] = field(default_factory=dict)
-    """What has been read already, with that of other jobs."""
+    """The rows that were read already, together with those of other jobs."""
 
     def is_small(self, code: EntityCode) -> bool:
-        """Whether the window's rows are ordered: so they are the same, whether read by themselves or with others'."""
+        """Whether the window is small enough for its rows to be ordered. Then the file is the same whether the job is
+        read alone or together with others.
+        """
         window = self.windows[code]
         small = not window.scans_table and self.keys[code] <= MAX_SHARED_KEYS
         return small and self.statements[code].can_be_shared
@@ -97,7 +101,7 @@ class OpenSnapshot:
 
 
 class CatalogChangedError(Exception):
-    """The catalog is not what is remembered of it."""
+    """The catalog has changed since it was remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +124,7 @@ class Reader:
 
 
 async def position_in_time(connection: "Connection") -> Record:
-    """Where in the database's history the transaction's snapshot is."""
+    """The place of the transaction's snapshot in the database's history."""
     settings = (list(EXACT_SETTINGS), list(EXACT_SETTINGS.values()))
     now = only_row(await connection.fetchrow(_SQL["position_in_time"], *settings))
     if now["unsettled"]:
@@ -137,7 +141,7 @@ async def position_in_time(connection: "Connection") -> Record:
 async def projections_of(
     connection: "Connection", entities: Sequence[Entity], shapes: Mapping[EntityCode, Shape]
 ) -> dict[EntityCode, Projection]:
-    """How what is exported is spelled. Raises PermanentError CATALOG_MISMATCH."""
+    """The select lists of the entities. Raises PermanentError CATALOG_MISMATCH."""
     return {
         entity.code: Projection(entity, await _types(connection, entity, shapes[entity.code])) for entity in entities
     }
@@ -195,7 +199,9 @@ async def require_unique_keys(
     statements: Mapping[EntityCode, Statements],
     watcher: SilenceWatcher,
 ) -> None:
-    """Raise when a key is exported twice. Only where no index of the database rules that out is looked."""
+    """Raise PermanentError when a key is exported twice. Only entities without a unique index on the key are
+    checked.
+    """
     for code, window in windows.items():
         statement = statements[code]
         if not window.reads_table or statement.shape.ensures_unique(statement.entity.key):
@@ -215,7 +221,7 @@ async def contents_of(
     positions: Mapping[EntityCode, Position],
     reasons: Mapping[EntityCode, FullReason | None],
 ) -> dict[EntityCode, LogContents]:
-    """What the logs hold for a job's windows, for those entities whose log is comparable."""
+    """The content of the logs in a job's windows, for the entities whose log can be compared with the position."""
     queries = [
         statement.contents(parse_snapshot(positions[code].snapshot))
         for code, statement in statements.items()
@@ -232,7 +238,7 @@ async def contents_of_all(
     statements: Sequence[Mapping[EntityCode, Statements]],
     positions: Sequence[Mapping[EntityCode, Position]],
 ) -> list[dict[EntityCode, LogContents]]:
-    """The same for several jobs over the same entities. The log is comparable with all of their positions."""
+    """The same for several jobs over the same entities. The logs must be comparable with all positions."""
     if not statements:
         return []
     contents = [dict.fromkeys(job, LogContents(0, unknown=False, deletions=False)) for job in statements]
@@ -254,7 +260,7 @@ async def contents_of_all(
 async def known_shapes(
     connection: "Connection", known: KnownCatalog, cluster: ClusterFacts, newest: int
 ) -> tuple[dict[EntityCode, Shape], dict[EntityCode, Guards]]:
-    """What is known, if it is still so. Raises CatalogChangedError."""
+    """The shapes and guards of the ``known`` catalog. Raises CatalogChangedError when the catalog has changed."""
     if not known.holds(await read_fingerprint(connection, known.entities), cluster, newest):
         raise CatalogChangedError
     return dict(known.shapes), dict(known.guards)
@@ -263,9 +269,9 @@ async def known_shapes(
 async def read_for(
     connection: "Connection", known: KnownCatalog, readers: Sequence[Reader]
 ) -> list[OpenSnapshot | None]:
-    """The snapshot as each of several jobs sees it; None for one that has to be read by itself.
+    """The snapshot as each of several jobs sees it; None for a job that has to be read alone.
 
-    Raises CatalogChangedError when the catalog is not what is ``known``.
+    Raises CatalogChangedError when the catalog is not the ``known`` one any more.
     """
     now = await position_in_time(connection)
     snapshot = parse_snapshot(now["snapshot"])
@@ -297,7 +303,7 @@ async def read_for(
 async def _with_increments(
     connection: "Connection", seen: Mapping[int, OpenSnapshot], readers: Sequence[Reader]
 ) -> dict[int, OpenSnapshot]:
-    """With the windows since the jobs' positions, where there is little to read."""
+    """Add the windows since the jobs' positions. Jobs with many changes are left out."""
     contents = await contents_of_all(
         connection,
         [snapshot.statements for snapshot in seen.values()],
@@ -316,8 +322,8 @@ async def _with_increments(
 async def _with_first_runs(
     connection: "Connection", seen: Mapping[int, OpenSnapshot], readers: Sequence[Reader]
 ) -> dict[int, OpenSnapshot]:
-    """With windows that hold everything, for as many jobs as can be kept in memory together, by the planner's word; for
-    one at least, which nothing keeps in memory.
+    """Add windows that hold all rows, for as many jobs as fit into memory together by the planner's estimate. It is at
+    least one job, because a single one is not kept in memory.
     """
     together = list(seen.items())
     if not together or not all(statement.can_be_shared for statement in together[0][1].statements.values()):
@@ -343,7 +349,7 @@ async def _with_first_runs(
 
 
 def _goes_on(reader: Reader, whole: OpenSnapshot) -> bool:
-    """Whether all entities of the job may be incremental, as far as is known without reading the log."""
+    """Whether all entities of the job can be incremental, as far as that can be said without reading the log."""
     return not reader.forced and not any(
         reader.reason_before_reading(code, found, whole.snapshot) for code, found in whole.guards.items()
     )
@@ -356,7 +362,9 @@ def _is_first_run(reader: Reader) -> bool:
 def _is_quickly_read(
     windows: Mapping[EntityCode, EntityWindow], contents: Mapping[EntityCode, LogContents], snapshot: OpenSnapshot
 ) -> bool:
-    """Whether others may wait for it: nothing is read completely, no keys are compared, and there is not much."""
+    """Whether the job is quick enough for others to wait for it: it reads no table completely, needs no keys compared,
+    and has few changes.
+    """
     read = [entity for code, entity in snapshot.entities.items() if windows[code].reads_table]
     return (
         not any(window.scans_table for window in windows.values())

@@ -1,10 +1,10 @@
-"""One snapshot for jobs that were claimed together: opened once, looked into once, and read by one job after the other.
+"""Lets jobs that were claimed together share one snapshot. It is opened once, and read by one job after the other.
 
-Each job has its own windows in it, from its own positions. The one that asks first opens the snapshot, for itself and
-for those that ask within a moment, and fetches what each has to read of an entity if that is little. It keeps it open
-until all of them have read, for ``MAX_OPEN_S`` at most. They go on together then, and share what comes next too:
-flushes of the disk and statements about their rows. A job that does not belong into it, because it has much to read or
-because reading has failed for another, is read by itself: it is put back, and its next attempt shares nothing.
+Each job has its own windows in the snapshot, from its own positions. The first job that asks waits a moment for others,
+opens the snapshot for all of them, and reads the small windows of all jobs at once. It keeps the snapshot open until
+every job has read, for ``MAX_OPEN_S`` at most. Then all jobs go on together, and share the disk flushes and the
+statements that follow. A job that has many changes, or that comes after an error in the shared transaction, is read
+alone: it is put back into the queue, and its next attempt shares no snapshot.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -25,25 +25,27 @@ from exportd.model.job import JobProgress
 _logger = structlog.stdlib.get_logger()
 
 LINGER_S = 0.05
-"""Others are waited for until none has come for so long."""
+"""The first job waits for others until none has come for this long."""
 
 _MAX_LINGERS = 10
 
 MAX_OPEN_S = 10.0
-"""A snapshot keeps VACUUM from its work, so no job begins to read in it later than this."""
+"""No job begins to read later than this, because VACUUM cannot remove old rows while the snapshot is open."""
 
 _MAX_TRIES = 5
-"""Each of them may cost a session: tables that are changed all the time are read by one job after the other."""
+"""How often a job tries to share a snapshot while the tables are being changed. Each try may take a session, so the job
+is read alone after that.
+"""
 
 _CLOSING_S = 5.0
 
 
 class _GatheringLostError(Exception):
-    """The job that others waited for has told what they need to know, or did not get there: they ask again."""
+    """The job that others waited for has finished, or was stopped. They ask again."""
 
 
 class _NoRoomError(Exception):
-    """Other first runs fill the snapshot: this one shares the next."""
+    """Other first runs have filled the snapshot. The job shares the next one."""
 
 
 class SnapshotSharer:
@@ -69,9 +71,11 @@ class SnapshotSharer:
 
     @asynccontextmanager
     async def open(self, reader: Reader) -> AsyncIterator[OpenSnapshot]:
-        """A snapshot as the reader sees it. While the block runs, no other job reads on its connection.
+        """Open a snapshot, or share one, and return it as the reader sees it. No other job uses its connection until
+        the block ends.
 
-        Raises AloneError when the job has to be read by itself, and what ``SnapshotOpener.open_captured`` raises.
+        Raises AloneError when the job has to be read alone, and everything that ``SnapshotOpener.open_captured``
+        raises.
         """
         codes = tuple(entity.code for entity in reader.entities)
         async with AsyncExitStack() as stack:
@@ -91,7 +95,9 @@ class SnapshotSharer:
 
     @asynccontextmanager
     async def _learned(self, codes: tuple[EntityCode, ...], reader: Reader) -> AsyncIterator[OpenSnapshot]:
-        """By itself, which tells what the others need to know; they wait for that."""
+        """Open a snapshot for this job alone, because the catalog is not known yet. Other jobs over these entities wait
+        until it is.
+        """
         if (learning := self._learning.get(codes)) is not None:
             await learning.wait()
             raise _GatheringLostError
@@ -108,7 +114,7 @@ class SnapshotSharer:
     async def _shared(
         self, codes: tuple[EntityCode, ...], known: KnownCatalog, reader: Reader
     ) -> AsyncIterator[OpenSnapshot]:
-        # First runs read whole tables, for which others do not wait.
+        # First runs read whole tables, so other jobs do not share a snapshot with them.
         of_its_kind = (codes, not reader.positions)
         gathering = self._gatherings.get(of_its_kind)
         if gathering is not None:
@@ -142,7 +148,7 @@ class SnapshotSharer:
             gathering.opened.set()
 
     async def _linger(self, gathering: "_Gathering") -> None:
-        """Wait for others, as long as they come."""
+        """Wait as long as other jobs keep coming."""
         for _ in range(_MAX_LINGERS):
             before = len(gathering.readers)
             await anyio.sleep(self._linger_s)
@@ -152,7 +158,7 @@ class SnapshotSharer:
 
 @dataclass(slots=True, eq=False)
 class _Gathering:
-    """The readers of one snapshot. ``failure`` is why it could not be opened."""
+    """The jobs that share one snapshot. ``failure`` is the error with which it could not be opened."""
 
     readers: list[Reader]
     failure: ExportdError | None = None
@@ -166,7 +172,7 @@ class _Gathering:
     _is_closed: bool = False
 
     def begin(self, snapshots: Sequence[OpenSnapshot | None]) -> None:
-        """Let them read; some may have left while it was opened."""
+        """Let the jobs read. Some may have left while the snapshot was being opened."""
         found = {id(reader): snapshot for reader, snapshot in zip(self.readers, snapshots, strict=True)}
         self._snapshots = {reader: snapshot for reader, snapshot in found.items() if reader not in self._left}
         self._begun_at = anyio.current_time()
@@ -174,7 +180,7 @@ class _Gathering:
 
     @asynccontextmanager
     async def turn(self, reader: Reader) -> AsyncIterator[OpenSnapshot]:
-        """The reader's turn, when the snapshot is open."""
+        """Wait for the snapshot to be open and for the reader's turn; the turn ends with the block."""
         try:
             await self.opened.wait()
             snapshot = self._snapshot_of(reader)
@@ -185,7 +191,8 @@ class _Gathering:
                     yield snapshot
                 except BaseException as error:
                     if self._is_closed and isinstance(error, Exception):
-                        # The one that opened the snapshot was stopped, and took it away: no fault of this job.
+                        # The job that opened the snapshot was stopped, and its connection closed. This job is not at
+                        # fault.
                         raise AloneError(
                             "It is read by itself, for the job that it was read with was stopped meanwhile."
                         ) from error
@@ -213,12 +220,12 @@ class _Gathering:
         return snapshot
 
     async def all_have_read(self) -> None:
-        """Wait until it is so, or those that are left have no time left to begin."""
+        """Wait until all jobs have read, or until the time to begin is over."""
         with anyio.move_on_at(self._begun_at + MAX_OPEN_S):
             await self._all_left.wait()
 
     async def end(self) -> None:
-        """Wait until all have read, or have no time left to begin."""
+        """Wait as ``all_have_read`` does, then close the snapshot to further jobs."""
         try:
             await self.all_have_read()
         finally:

@@ -1,4 +1,4 @@
-"""Builds the queries that COPY runs from validated names and shapes. Pure; no other module builds them.
+"""Builds the queries that COPY runs, from validated names and shapes. Pure. No other module builds such queries.
 
 Every query names the table's rows ``t``, live or read back from images, so one projection serves both. The connection's
 search_path is pg_catalog, and operators of other types are qualified.
@@ -53,7 +53,7 @@ def page_ranges(pages: int, streams: int) -> tuple[PageRange, ...]:
 
 @dataclass(frozen=True, slots=True)
 class TablePlan:
-    """What the planner expects of a table: live rows of the organization, and the bytes that one has."""
+    """The planner's estimate of a table: how many live rows the organization has, and how many bytes a row has."""
 
     rows: int
     row_bytes: int
@@ -67,7 +67,7 @@ def parse_plan(text: str) -> TablePlan:
 
 @dataclass(frozen=True, slots=True)
 class _WindowBegin:
-    """Where windows begin, and whose they are, as SQL."""
+    """The beginning and the organization of a window, as SQL expressions."""
 
     xmin: str
     snapshot: str
@@ -88,7 +88,9 @@ class Statements:
     organization: OrganizationId
 
     def full(self, pages: PageRange | None = None, *, start_date: datetime | None = None) -> str:
-        """Every live row (of a range of pages; that was modified at ``start_date`` or later, or at an unknown time)."""
+        """Every live row; with ``pages`` only those in a range of pages, with ``start_date`` only those modified then,
+        later, or at an unknown time.
+        """
         conditions = [*self._own]
         if start_date is not None:
             conditions.append(self._modified_since(start_date))
@@ -99,7 +101,9 @@ class Statements:
         return self._live(conditions)
 
     def full_of(self, organizations: Sequence[OrganizationId]) -> str:
-        """Every live row of several organizations, in one scan: before each the place of its organization, from 0."""
+        """Every live row of several organizations, in one scan. Each row follows the place of its organization, from
+        0.
+        """
         return f"SELECT asked.place - 1 AS place, {self._row(deleted=False)} {self._rows_of(organizations)}"
 
     def changed(self, previous: SnapshotText, *, ordered: bool = False) -> str:
@@ -107,11 +111,11 @@ class Statements:
         return self._live([*self._own, self._in_window(previous)], ordered=ordered)
 
     def changed_of(self, asked: Sequence[tuple[OrganizationId, SnapshotText]], keys: int) -> str:
-        """The same of several organizations' windows, which have ``keys`` keys at most: before each row its window's
-        place, from 0 on, by which they are ordered first.
+        """The same for the windows of several organizations, which have ``keys`` keys at most. Each row follows the
+        place of its window, from 0, and the rows are ordered by place first.
         """
         names = ", ".join(f"k.{key}" for key, _ in self._keys)
-        # Without the limit the planner takes the keys for hundreds of thousands, and reads the table for them.
+        # Without the limit the planner expects hundreds of thousands of keys, and scans the table for them.
         return (
             f"WITH k AS MATERIALIZED (\n"
             f"SELECT DISTINCT ON (asked.place, {names}) asked.place - 1 AS place, asked.organization, {names}\n"
@@ -124,16 +128,16 @@ class Statements:
         )
 
     def duplicates(self, previous: SnapshotText | None) -> str:
-        """One row when a key is there twice, of the whole table or of the window that begins at ``previous``."""
+        """Returns a row when a key occurs twice, in the whole table or in the window that begins at ``previous``."""
         window = [] if previous is None else [self._in_window(previous)]
         return duplicates_query(self.entity, [*self._own, *window])
 
     def unlogged(self, previous: SnapshotText, added: Collection[Relation]) -> str:
-        """One row when the window does not say everything of the ``added`` members, else none.
+        """Returns a row when the log has not recorded everything in the ``added`` members, else none.
 
-        It says everything when it has the key of each row that is in them, and each key that was written is there: a
-        row may have moved into a member, and have been changed and deleted before triggers saw it. An image from before
-        would be out of date.
+        It has recorded everything when its window has the key of each of their rows, and each key that was written
+        still exists. Otherwise a row may have been moved into a member, changed and deleted before the member had
+        triggers, and an image from before that would be out of date.
         """
         unseen = [
             f"SELECT FROM ONLY {table(member.name)} AS t"
@@ -189,18 +193,24 @@ class Statements:
 
     @property
     def can_be_shared(self) -> bool:
-        """Whether there are ``changed_of`` and ``deleted_of``: keys have an order, tenants compare as in the log."""
+        """Whether ``changed_of`` and ``deleted_of`` can be used: the keys can be ordered, and tenants compare as they
+        do in the log.
+        """
         tenant = self.entity.tenant
         return self.shape.ensures_unique(self.entity.key) and not (
             tenant and _is_compared_as_text(self._column(tenant))
         )
 
     def contents(self, previous: SnapshotText) -> str:
-        """One row about the window: code, keys (how many, at most), unknown (a T was logged), deletions (any D)."""
+        """One row about the window: the entity's code, an upper bound of its keys, whether a T was logged
+        (``unknown``), and whether a D was (``deletions``).
+        """
         return f"SELECT {literal(self.entity.code)} AS entity, w.* FROM ({self._contents(self._begins(previous))}) AS w"
 
     def contents_of(self, asked: Sequence[tuple[OrganizationId, SnapshotText]]) -> str:
-        """The same of several organizations' windows: a row for each that is not empty, with its place from 0 on."""
+        """The same for the windows of several organizations: a row with the place, from 0, for each window that is not
+        empty.
+        """
         return (
             f"SELECT {literal(self.entity.code)} AS entity, w.*, asked.place - 1 AS place\n"
             f"FROM {self._asked(asked)}\n"
@@ -212,7 +222,7 @@ class Statements:
         count = f"cardinality(l.{key_columns(self.entity)[0]})"
         parts = f"SELECT l.op, {count} AS keys FROM {self._log} AS l WHERE {self._since(begins)}"
         if self.entity.tenant:
-            # A T concerns every organization; it has no tenant.
+            # A T has no tenant, because a TRUNCATE concerns every organization.
             parts = (
                 f"{parts} AND {self._of(begins.organization)} UNION ALL SELECT l.op, 0 FROM {self._log} AS l"
                 f" WHERE l.{TENANT_COLUMN} IS NULL AND l.op = 'T' AND {self._since(begins)}"
@@ -224,7 +234,7 @@ class Statements:
         )
 
     def count(self, rows: str) -> str:
-        """How many rows another of these queries has."""
+        """Counts the rows of another of these queries."""
         return f"SELECT count(*) FROM ({rows}) AS counted"
 
     def plan(self) -> str:
@@ -302,7 +312,7 @@ class Statements:
         return f"unnest({begins}, {organizations}) WITH ORDINALITY AS asked (previous, organization, place)"
 
     def _row(self, *, deleted: bool) -> str:
-        """What ``_as_lines`` makes of a select list, as columns of a wider query over ``t``."""
+        """The lines of ``_as_lines`` as columns of a wider query over ``t``."""
         select_list = self._select_list(deleted=deleted)
         if self.file_format is ExportFormat.CSV:
             return select_list
@@ -311,7 +321,7 @@ class Statements:
     def _as_lines(self, query: str) -> str:
         if self.file_format is ExportFormat.CSV:
             return query
-        # With .* it is the row, even if a field is named record.
+        # ``.*`` means the row even when a field is named record.
         return f"SELECT row_to_json(record.*) FROM ({query}) AS record"
 
     def _select_list(self, *, deleted: bool) -> str:
@@ -377,7 +387,9 @@ class Statements:
         return logged
 
     def _as_written(self, logged: str, name: str) -> str:
-        """A value of the log such that equal means written alike: Bob and bob, equal in citext, are two keys."""
+        """A value of the log, such that two values are equal when they are written alike. Bob and bob are equal as
+        citext, but they are two keys.
+        """
         column = self._column(name)
         if column.is_logged_as_text:
             return f'{logged} COLLATE "C"'
@@ -395,7 +407,9 @@ class Statements:
 
 
 def lock_statement(entities: Sequence[Entity], *, uncaptured: Collection[EntityCode] = ()) -> str:
-    """The statement that locks the tables of entities, and their logs except those of the ``uncaptured``."""
+    """The statement that locks the tables of the entities and their logs. The logs of ``uncaptured`` entities are left
+    out.
+    """
     tables = [table(entity.table) for entity in entities]
     tables += [table(log_table(entity.code)) for entity in entities if entity.code not in uncaptured]
     return f"LOCK TABLE {', '.join(dict.fromkeys(tables))} IN ACCESS SHARE MODE"

@@ -1,4 +1,4 @@
-"""What one run exports of each entity: everything, with a reason, or what happened between two snapshots. Pure.
+"""Chooses what a run exports of each entity: everything, for a reason, or the changes between two snapshots. Pure.
 
 A window is the pair (previous snapshot, this snapshot). A change belongs to it when its transaction is visible in this
 snapshot (the reading transaction sees only such rows anyway) and was not visible in the previous one:
@@ -68,12 +68,12 @@ class EntityWindow:
 
     @property
     def reads_table(self) -> bool:
-        """Whether the table is read at all: an incremental run without changes does not read it."""
+        """Whether the table is read. An incremental run without changes does not read it."""
         return self.mode is Mode.FULL or self.changed
 
     @property
     def scans_table(self) -> bool:
-        """Whether rows are looked for in the whole table, not by the keys of the log."""
+        """Whether the whole table is searched, not only the keys in the log."""
         return self.mode is Mode.FULL or self.start_date is not None
 
 
@@ -96,7 +96,8 @@ def reason_before_reading(
     first_run: bool,
     destinations: Sequence[DestinationCode],
 ) -> FullReason | None:
-    """Why the run must be full, as far as is known without reading the log; None when it may be incremental.
+    """The reason why the run must be full, as far as it is known without reading the log; None when it may be
+    incremental.
 
     ``first_run``: the schedule has no position at all. A destination that was added since the last run has no base to
     apply changes to, so it gets a full run, and with it all others.
@@ -115,7 +116,9 @@ def reason_before_reading(
 
 
 def full_reason(forced: FullReason | None, found: FullReason | None) -> FullReason | None:
-    """The reason that says most: what was asked for, unless the guards know how the database came to be put back."""
+    """The more telling of two reasons: the one that was asked for, unless the guards show how the database was put back
+    to an earlier state.
+    """
     if forced is FullReason.DATABASE_PUT_BACK and found in _OTHER_HISTORY:
         return found
     return forced or found
@@ -144,7 +147,8 @@ def window_of(
             return EntityWindow(
                 entity, Mode.INCREMENTAL, None, previous, changed=contents.keys > 0, deletions=contents.deletions
             )
-    # After a marker, a record may have come back, changed and gone again since its image: none is named then.
+    # After a marker, a record may have been inserted again, changed and deleted since its image was logged. So no
+    # deletions are named.
     names_deletions = same_shape and contents is not None and contents.deletions and not contents.unknown
     return EntityWindow(entity, Mode.FULL, reason, previous if names_deletions else None, changed=True)
 
@@ -170,7 +174,9 @@ def windows_of(
 
 
 def log_is_comparable(reason: FullReason | None) -> bool:
-    """Whether the log still speaks of the position's line of transactions, so that deletions since can be named."""
+    """Whether the log and the position use the same sequence of transaction numbers, so that deletions since then can
+    be named.
+    """
     return reason in {
         None,
         FullReason.DESTINATION_ADDED,

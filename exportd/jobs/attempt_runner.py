@@ -22,7 +22,7 @@ from exportd.model.errors import ExportdError, InvariantError, Reason, Transient
 from exportd.model.job import JobPhase, JobProgress, JobState, Lease, LeaseState, RunJob, Stall
 
 RECORDING_TIMEOUT_S = 5.0
-"""How long the end of an attempt may take to record before it is left to the lease's end."""
+"""How long recording the end of an attempt may take. After that the job is taken over when its lease expires."""
 
 _logger = structlog.stdlib.get_logger()
 
@@ -37,11 +37,12 @@ class _Stop(Enum):
 
 
 class AttemptRunner:
-    """One attempt.
+    """Runs one attempt at one job.
 
-    ``claimed_at`` is the monotonic time before the claim was sent; ``random`` in [0, 1) spreads retries. ``on_stall``
-    is called when the job begins to wait for something in the database, with the entities, or goes on; ``on_seal`` when
-    all has been read. ``probes`` are entities that count only once the job does stall on them.
+    ``claimed_at`` is the monotonic time before the claim was sent. ``random`` in [0, 1) spreads retries. ``on_stall``
+    is called when the job begins to wait for something in the database, with the entities that it waits for, and when
+    it goes on. ``on_seal`` is called when everything has been read. ``probes`` are entities on which earlier jobs have
+    stalled: they count against this job only if it stalls on them too.
     """
 
     def __init__(
@@ -82,25 +83,29 @@ class AttemptRunner:
         self._keeper = LeaseKeeper(table, lease, self._progress, lease_s=lease_s, claimed_at=claimed_at, clock=clock)
 
     def hand_back(self) -> None:
-        """Stop the job and put it back, without counting the attempt; ``run`` ends when that is recorded."""
+        """Stop the job and put it back into the queue, without counting the attempt. ``run`` returns when that is
+        recorded.
+        """
         self._stop(_Stop.SHUTDOWN)
 
     def make_way(self) -> None:
-        """Stop the job, which stalls, and put it back, without counting the attempt: others need its place."""
+        """Stop a stalled job and put it back into the queue, without counting the attempt, because other jobs need its
+        place.
+        """
         self._stop(_Stop.STALLED)
 
     @property
     def leaving(self) -> bool:
-        """Whether it was stopped, and is about to end."""
+        """Whether the job was stopped and is about to end."""
         return self._stopped_by is not None
 
     @property
     def delivers(self) -> bool:
-        """Whether all that it reads has been read."""
+        """Whether the job has read everything."""
         return self._delivers_since is not None
 
     def occupant(self, entities: StalledEntities) -> Occupant:
-        """The job as it counts at the moment."""
+        """The job as the slots count it at the moment."""
         unread = set() if self._lease.phase is not JobPhase.EXTRACTING else {*self._lease.job.entities} - self._read()
         expected = {entity for entity in unread - self._probes if entity in entities}
         troubled = self._waits_for | expected
@@ -111,7 +116,7 @@ class AttemptRunner:
         return Occupant(troubled, self._stalled_since, self._claimed_at, self._delivers_since)
 
     def remember(self, entities: StalledEntities) -> None:
-        """Tell what has become of the entities that it read, when it has ended."""
+        """Record in ``entities`` what the attempt has learned about them. Call it when the attempt has ended."""
         entities.read(self._read(), stalled=self._stalled)
         entities.given_up(self._probes - self._stalled)
         if self._silent:
@@ -131,7 +136,7 @@ class AttemptRunner:
         self._on_seal()
 
     def look_for_cancellation(self) -> None:
-        """Find out now whether the job is to be cancelled."""
+        """Check now whether the job is to be cancelled."""
         self._keeper.look()
 
     async def run(self) -> None:
@@ -156,7 +161,8 @@ class AttemptRunner:
                     await self._record(error)
                 else:
                     _logger.info("job ended", state=self._ended_as.value)
-                # They refer to this object, and it to them: such a circle waits for a full garbage collection.
+                # Break the reference cycle between the progress and this object: only a full garbage collection would
+                # free it.
                 self._progress.on_stall = self._progress.on_seal = lambda: None
 
     def _stop(self, reason: _Stop) -> None:
@@ -186,7 +192,7 @@ class AttemptRunner:
         self._stop(_Stop.CANCELLED if state is LeaseState.CANCELLED else _Stop.LEASE_LOST)
 
     async def _load_progress(self) -> None:
-        """A job that goes on from its seal keeps the figures of what was read before."""
+        """A job that goes on after its seal keeps the figures of what was read before."""
         if self._lease.phase is not JobPhase.EXTRACTING:
             before = await self._table.progress(self._lease.job.id)
             self._progress.entities.update(before.entities)
@@ -237,7 +243,7 @@ class AttemptRunner:
             )
 
     def _decide(self, error: Exception | None) -> Retry | Fail:
-        """What to do with a job that is still running after its attempt."""
+        """Decide what happens to a job that is still RUNNING after its attempt."""
         if self._stopped_by is _Stop.SHUTDOWN:
             return Retry(0.0, Reason.INTERRUPTED, "The daemon was stopped; the job goes on when one is free.", False)
         if self._stopped_by is _Stop.STALLED:
@@ -254,7 +260,7 @@ class AttemptRunner:
         return decide(error, attempt=self._lease.attempt, limit=self._attempt_limit, random=self._random)
 
     def _way_made(self) -> Retry:
-        """It goes back with what it last waited for."""
+        """Put the job back, and say what it last waited for."""
         reason, waited_for = Reason.COPY_SILENT, ""
         for stall in self._last_stalls:
             reason, waited_for = Reason(stall.reason), f"{stall.sentence} "

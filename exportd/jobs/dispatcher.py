@@ -31,7 +31,9 @@ from exportd.model.job import JobPhase, Lease, RunJob
 from exportd.settings.schema import LiveSettings
 
 CLAIM_TIMEOUT_S = 10.0
-"""A shutdown does not interrupt a claim, which could leave a job to the end of its lease; this bounds it instead."""
+"""The time limit of a claim. A shutdown does not interrupt a claim, because the claimed job would then wait for its
+lease to expire.
+"""
 
 _logger = structlog.stdlib.get_logger()
 _random = SystemRandom().random
@@ -76,21 +78,23 @@ class Dispatcher:
 
     @property
     def stopping(self) -> bool:
-        """Whether it claims no more jobs."""
+        """Whether the dispatcher has stopped claiming jobs."""
         return self._stopping
 
     @property
     def stalled_entities(self) -> Mapping[EntityCode, float]:
-        """The entities on which jobs stall or have stalled lately, and for how many seconds each is left alone."""
+        """The entities on which jobs stall or have stalled lately, and for how many more seconds no job reads each of
+        them.
+        """
         now = self._clock.monotonic()
         return {entity: self._stalled.left_alone_s(entity, now) for entity in self._stalled}
 
     def wake(self) -> None:
-        """Look for jobs now: one was queued, a slot is free, or the settings are others."""
+        """Look for jobs now, because one was queued, a slot is free, or the settings have changed."""
         self._woken.set()
 
     def look_for_cancellations(self) -> None:
-        """Find out now which of the running jobs are to be cancelled."""
+        """Check now which of the running jobs are to be cancelled."""
         for runner in chain(*self._active):
             runner.look_for_cancellation()
         self.wake()
@@ -101,10 +105,11 @@ class Dispatcher:
         self.wake()
 
     async def drain(self, deadline: float) -> None:
-        """Stop claiming, wait for the running jobs, and put back those not done at ``deadline`` (monotonic).
+        """Stop claiming, wait for the running jobs, and put back those that are not done at ``deadline`` (monotonic
+        seconds).
 
-        Returns when ``run`` has nothing left to do, at once when it was never started. A second call with an
-        earlier deadline hurries the first.
+        Returns when ``run`` has ended, at once if it was never started. A second call with an earlier deadline shortens
+        the first one's.
         """
         self.stop_claiming()
         if self._ended is None:
@@ -127,7 +132,7 @@ class Dispatcher:
             self._ended.set()
 
     async def run_once(self, group: TaskGroup) -> int:
-        """Start jobs in ``group`` as long as there is room and any is due; returns how many."""
+        """Start jobs in ``group`` as long as there is room and a job is due. Returns how many were started."""
         started = 0
         try:
             await self._end_interrupted()
@@ -148,7 +153,7 @@ class Dispatcher:
 
     async def _seconds_to_next_look(self) -> float:
         """Until the next poll, or until a job that was put back is due if that is sooner."""
-        # Before the database is asked: what may be done meanwhile was not looked for yet.
+        # Asked before the database is: a short job may get room while the query runs.
         given_up = self._slots().slot_given_up_in_s(self._occupants(), self._clock.monotonic())
         try:
             with anyio.fail_after(CLAIM_TIMEOUT_S):
@@ -169,7 +174,9 @@ class Dispatcher:
             _logger.error("job failed", job_id=str(job_id), reason=Reason.INTERRUPTED.value)
 
     def _room(self) -> Room:
-        """For which jobs there is room. For short ones it says so four times a second: most wake-ups bring none."""
+        """For which jobs there is room. It answers SHORT at most four times a second, because most wake-ups bring no
+        short job.
+        """
         now = self._clock.monotonic()
         room = self._slots().room(self._occupants(), now)
         if room is not Room.SHORT:
@@ -181,7 +188,7 @@ class Dispatcher:
         return Room.SHORT
 
     def _seconds_to_short_room(self) -> float | None:
-        """Until it may be looked for a short job, where that has not been done yet."""
+        """Seconds until the next look for a short job; None when there is nothing to wait for."""
         now = self._clock.monotonic()
         seconds = self._slots().short_room_in_s(self._occupants(), now)
         if seconds == 0:
@@ -189,7 +196,7 @@ class Dispatcher:
         return seconds
 
     async def _claim_beside(self, now: float, *, only_short: bool) -> Lease | None:
-        """The next job that may run beside those that run."""
+        """Claim the next job that may run beside the running ones."""
         for left_out in self._slots().left_out(self._occupants(), self._stalled, now):
             with anyio.fail_after(CLAIM_TIMEOUT_S, shield=True):
                 lease = await self._table.claim(
@@ -205,7 +212,9 @@ class Dispatcher:
         return None
 
     async def _with_others(self, first: Lease) -> tuple[Lease, ...]:
-        """A job with those that can be read together with it, if it is the first attempt at one of a schedule."""
+        """A job together with those that can be read with it. Only the first attempt at a job of a schedule is read
+        with others.
+        """
         limit = self._settings().limits.jobs_together - 1
         if first.fence > 1 or first.job.schedule_id is None or not limit:
             return (first,)
@@ -216,7 +225,7 @@ class Dispatcher:
                     first, holder=self._holder, lease_s=self._lease_s, spool_id=self._spool_id, limit=limit
                 )
         except (ExportdError, TimeoutError) as error:
-            # The first one is ours, and has to be run.
+            # The first job is claimed already and has to run.
             _logger.warning("claiming more jobs failed", error=str(error))
         if not others:
             return (first,)
@@ -227,7 +236,7 @@ class Dispatcher:
         return Slots.of(self._settings().limits)
 
     def _occupants(self) -> list[Occupant]:
-        """The jobs that run and are not about to end, in the order in which they were claimed."""
+        """The running jobs that are not about to end, in the order in which they were claimed."""
         return [Occupant.joined([runner.occupant(self._stalled) for runner in runners]) for runners in self._staying()]
 
     def _staying(self) -> list[list[AttemptRunner]]:
@@ -235,19 +244,19 @@ class Dispatcher:
         return [runners for runners in staying if runners]
 
     def _make_way(self) -> None:
-        """Stop one of the jobs that stall, with those that were claimed together with it, if there are too many."""
+        """If too many jobs stall, stop one of them, together with the jobs that were claimed with it."""
         surplus = self._slots().surplus(self._occupants(), self._clock.monotonic())
         if surplus is not None:
             for runner in self._staying()[surplus]:
                 runner.make_way()
 
     def _on_stall(self, entities: Collection[EntityCode]) -> None:
-        """Others may run beside a job that stalls."""
+        """A job stalls or goes on: other jobs may get room."""
         self._stalled.stalled(entities, self._clock.monotonic())
         self.wake()
 
     def _on_seal(self, together: Sequence[AttemptRunner]) -> None:
-        """Jobs that only deliver give their slot up after a while: if there is none left, look again then."""
+        """A job has read everything. After a while it gives up its slot, so look again then if no slot is free."""
         if not all(runner.delivers for runner in together):
             return
         if self._slots().room(self._occupants(), self._clock.monotonic()) is not Room.ANY:
@@ -289,7 +298,7 @@ class Dispatcher:
             runner.remember(self._stalled)
             together.remove(runner)
             if together:
-                # One that had still to read may have been the last of them.
+                # It may have been the last job that still had to read.
                 if not runner.delivers:
                     self._on_seal(together)
             else:

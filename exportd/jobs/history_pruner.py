@@ -1,9 +1,9 @@
-"""Deletes the daemon's own rows that have been kept long enough, from the application's database.
+"""Deletes old rows of the daemon's own tables.
 
-Jobs that ended, with their parts and deliveries; schedules and destinations that were deleted; rows of organizations
-that have nothing any more; the audit log; shared documents that no row names. ``[retention]`` says how old they become.
-What a next run is made of stays, whatever its age: the rules stand at ``delete_jobs`` of ``history.sql``. So what
-consumers get is the same with and without.
+These are jobs that ended, with their parts and deliveries; deleted schedules and destinations; rows of organizations
+that have nothing else any more; the audit log; and shared documents that no row names. ``[retention]`` says how old
+they become. Rows that a later run needs stay, however old they are: the rules stand at ``delete_jobs`` in
+``history.sql``. So consumers get the same files with and without pruning.
 
 Each batch is a short transaction of its own. A daemon that dies between two leaves nothing half done, and two that
 sweep at once leave each other's rows alone.
@@ -36,28 +36,30 @@ _SQL = queries.load("history")
 DAY_S = 86_400.0
 
 _BATCH_JOBS = 50
-"""A job of a large catalog has hundreds of parts, which go with it."""
+"""Jobs in one transaction. A job of a large catalog has hundreds of parts, which are deleted with it."""
 _BATCH_ROWS = 1000
 
 _logger = structlog.stdlib.get_logger()
 
 
 class HistoryKind(StrEnum):
-    """What is deleted, as logs and metrics call it."""
+    """The kinds of rows that are deleted, by their names in logs and metrics."""
 
     JOBS = "jobs"
     NOTES = "notes"
-    """Files of the spool: what it remembers of schedules that were deleted."""
+    """Files in the spool that remember what was published of deleted schedules."""
     SCHEDULES = "schedules"
     DESTINATIONS = "destinations"
     ORGANIZATIONS = "organizations"
     AUDIT = "audit"
     DOCUMENTS = "documents"
-    """Fields and guards that jobs had in common."""
+    """Documents that several jobs share: fields and guards."""
 
 
 class HistoryPruner:
-    """A service, ``run`` until cancelled. ``on_deleted`` is told how many rows of a kind a batch has deleted."""
+    """A service: call ``run``, which ends when it is cancelled. ``on_deleted`` is called with a kind and the number of
+    rows that a batch has deleted.
+    """
 
     def __init__(
         self,
@@ -80,7 +82,7 @@ class HistoryPruner:
         self._woken = anyio.Event()
 
     def wake(self) -> None:
-        """Look now: the settings may have changed."""
+        """Start a sweep now, because the settings may have changed."""
         self._woken.set()
 
     async def run(self) -> None:
@@ -94,7 +96,7 @@ class HistoryPruner:
             await self._clock.wait_for(self._woken, self._clock.monotonic() + self._interval_s)
 
     async def run_once(self) -> Counter[HistoryKind]:
-        """One sweep; how much of each kind it deleted. Raises TransientError or PermanentError."""
+        """Run one sweep. Returns how many rows of each kind were deleted. Raises TransientError or PermanentError."""
         retention = self._settings().retention
         jobs_s, audit_s = retention.jobs * DAY_S, retention.audit * DAY_S
         deleted: Counter[HistoryKind] = Counter()
@@ -119,7 +121,7 @@ class HistoryPruner:
                 old = await connection.fetch(_SQL["ended_jobs"], age_s, *place, self._batch_jobs)
                 schedules = {row["schedule_id"] for row in old if row["schedule_id"] is not None}
                 held = [row["id"] for row in await connection.fetch(_SQL["hold_schedules"], sorted(schedules))]
-                # A statement of its own, because it has to see what was committed before the schedules were held.
+                # A separate statement, because it has to see what was committed before the schedules were locked.
                 gone = await connection.fetch(_SQL["delete_jobs"], [row["id"] for row in old], held, age_s, DAY_S)
             self._count(HistoryKind.JOBS, len(gone), deleted)
             if len(old) < self._batch_jobs:
@@ -127,7 +129,9 @@ class HistoryPruner:
             place = (old[-1]["finished_at"], old[-1]["id"])
 
     async def _remove_notes(self, age_s: float, deleted: Counter[HistoryKind]) -> None:
-        """The files first: a row that is left finds its file gone the next time."""
+        """Remove the files before the rows. If the process dies in between, the next sweep finds the row and
+        no file.
+        """
         directory, place = self._spool.directory, self._spool.publication_place
         noted = await published_schedules(directory)
         async with statements(self._pool, "looking for deleted schedules") as connection:

@@ -1,6 +1,6 @@
-"""A job as a person sees it: its row, parts and deliveries; and its progress as the JSON in its row. Pure.
+"""A job with everything that is known about it: its row, parts and deliveries, and its progress as JSON. Pure.
 
-Beside it stand the destinations that a configuration declares, as claims send them to the database.
+Also here: the names of the declared destinations, in the form in which claims send them to the database.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ _figures_of = attrgetter(*_FIGURES)
 
 @dataclass(frozen=True, slots=True)
 class DeliveryRecord:
-    """A destination has everything of a job: its manifest was written at ``published_at``."""
+    """A delivery that is complete: the manifest was written at ``published_at``."""
 
     destination: DestinationCode
     manifest_sha256: str
@@ -95,15 +95,16 @@ CONCERNS_THE_ORGANIZATION = {
     Reason.DESTINATION_MISSING,
     Reason.CANCELLED,
 }
-"""Failures that a schedule's owner can do something about; all others are for the operators."""
+"""The reasons that the owner of a schedule can do something about. All others are for the operators."""
 
 _OPERATORS_SEE = "The job waits for the database. The operators of exportd see why; it goes on by itself."
 _OPERATORS_KNOW = "The operators of exportd see why, and mend it. The schedule's next run holds the same changes."
 
 
 def message_for_organization(reason: str | None, message: str | None) -> str | None:
-    """Why a job failed, for its organization. Where that is no matter of theirs, the sentence may name hosts, paths and
-    tables of the machine, and they are told who knows.
+    """The sentence that tells an organization why its job failed. For a reason that only operators can do something
+    about, the original sentence may name hosts, paths and tables of the machine, so the organization is told to ask the
+    operators.
     """
     if reason is None or message is None or reason in CONCERNS_THE_ORGANIZATION:
         return message
@@ -111,13 +112,15 @@ def message_for_organization(reason: str | None, message: str | None) -> str | N
 
 
 def progress_for_organization(progress: JobProgress) -> JobProgress:
-    """A job's progress as its organization may see it: what it waits for may be a session of others."""
+    """A job's progress as its organization may see it, without what it waits for, which may be the session of
+    others.
+    """
     stalls = [dataclasses.replace(stall, sentence=_OPERATORS_SEE) for stall in progress.stalls]
     return dataclasses.replace(progress, stalls=stalls)
 
 
 def for_organization(record: JobRecord) -> JobRecord:
-    """A job as its organization may see it: without the machine's hosts and sentences."""
+    """A job as its organization may see it, without hosts and without sentences that are for operators."""
     return dataclasses.replace(
         record,
         lease_holder=None,
@@ -131,7 +134,7 @@ def for_organization(record: JobRecord) -> JobRecord:
 
 
 def unknown_job(job_id: object) -> str:
-    """What to say when there is no job of that id."""
+    """The error for an id that no job has."""
     return (
         f"There is no job {job_id}. Look at the list of jobs for its id; one that ended longer ago than retention.jobs "
         "may have been deleted."
@@ -234,7 +237,9 @@ def record_from_row(row: "Row", *, parts: tuple[Part, ...], deliveries: tuple[De
 
 
 def position_from_row(row: "Row", documents: Mapping[str, Any]) -> Position:
-    """Guards that ``documents`` lack, because their row is lost, are empty: they compare as changed."""
+    """The position in a row. Guards that are missing in ``documents``, because their row is lost, are empty and so
+    count as changed.
+    """
     own = row["own_guards"]
     return Position(
         entity=EntityCode(row["entity"]),
@@ -249,7 +254,7 @@ def position_from_row(row: "Row", documents: Mapping[str, Any]) -> Position:
 
 
 def progress_from_row(row: "Row") -> JobProgress:
-    """The progress of a job; one that does not run waits for nothing, whatever its last attempt has left there."""
+    """The progress of a job. A job that does not run has no stalls, whatever its last attempt has left in the row."""
     progress = progress_from_json(json.loads(row["progress"]))
     if JobState(row["state"]) is not JobState.RUNNING:
         progress.stalls = []
@@ -257,7 +262,7 @@ def progress_from_row(row: "Row") -> JobProgress:
 
 
 def progress_to_json(progress: JobProgress) -> dict[str, Any]:
-    """A copy of the figures as they are now; later changes of ``progress`` do not show in it."""
+    """The progress in JSON, as it is now."""
     document: dict[str, Any] = {
         "entities": {
             code: dict(zip(_FIGURES, _figures_of(figures), strict=True)) for code, figures in progress.entities.items()
@@ -272,7 +277,9 @@ def progress_to_json(progress: JobProgress) -> dict[str, Any]:
 
 
 def progress_mark(progress: JobProgress) -> tuple[object, ...]:
-    """Another one whenever ``progress_to_json`` gives another document, for a tenth of its cost: keepers look often."""
+    """A value that differs whenever ``progress_to_json`` gives another document. It costs a tenth, and lease keepers
+    compare often.
+    """
     figures = tuple(map(_figures_of, progress.entities.values()))
     return progress.published_files, tuple(progress.stalls), tuple(progress.entities), figures
 
@@ -298,7 +305,8 @@ def progress_from_json(document: Mapping[str, Any]) -> JobProgress:
 
 
 class DeclaredNames:
-    """Their names as two Postgres arrays in text, which are written once for each configuration.
+    """The names of the declared destinations as two Postgres arrays in text. They are made once for each configuration,
+    because there may be thousands and every claim sends them. Without ``declared``, jobs to all destinations are taken.
 
     There may be thousands, and every claim sends them. Without ``declared`` all destinations are taken.
     """

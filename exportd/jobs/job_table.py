@@ -1,8 +1,8 @@
-"""The jobs in Postgres: claimed with a lease, moved along under its fence, read for people.
+"""The jobs in Postgres: claiming them, recording their steps, and reading them.
 
-A holder's every write carries the fence of its lease. When the lease has expired and another holder took the job, the
-fence has grown, the write finds no row, and the old holder gets TransientError LEASE_LOST. All methods raise
-TransientError when the database is out of reach and PermanentError when it refuses.
+Every write of a job's holder carries the fence of its lease. When the lease has expired and another holder has taken
+the job, the fence has grown. Then the write finds no row, and the old holder gets TransientError LEASE_LOST. All
+methods raise TransientError when the database is out of reach and PermanentError when it refuses.
 """
 
 import json
@@ -48,21 +48,22 @@ if TYPE_CHECKING:
 _SQL = queries.load("jobs")
 
 SPOOL_GRACE_S = 300.0
-"""How long a sealed job waits for a holder that has its spool before another may extract it again."""
+"""How long a sealed job waits for the daemon with its spool before another daemon may extract it again."""
 
 SHORT_S, SHORT_BYTES = 30.0, 1_000_000
-"""How long the last run of a schedule may have taken, and how much content it may have had, for its next one to count
-as short; for one that is read together with others, how long it may have read. Most of the time may be that of the jobs
-that it was claimed with."""
+"""A job counts as short when the last run of its schedule took no longer than this and had no more content (in bytes).
+For jobs that are read together, only the time of reading counts, because most of it may be that of the other jobs.
+"""
 
 CANCELLED_SENTENCE = "The job was cancelled; the audit log says by whom. A schedule's next run holds the same changes."
 
 
 class JobTable:
-    """``exportd.job``, ``part``, ``delivery``, ``position``: once a job is queued, this alone writes it.
+    """``exportd.job``, ``part``, ``delivery``, ``position``. Once a job is queued, only this class writes it.
 
-    ``declared`` are the destinations that the configuration declares at the moment, each by organization and code. Jobs
-    that deliver to those of another configuration are left to its daemon; without it all are taken.
+    ``declared`` returns the destinations that the configuration declares at the moment, by organization and code. A job
+    that delivers to a destination of another daemon's configuration is left to that daemon. Without ``declared`` all
+    jobs are taken.
     """
 
     def __init__(
@@ -100,8 +101,8 @@ class JobTable:
     ) -> Lease | None:
         """Take the next job for ``lease_s`` seconds, or None when none is due that reads no entity ``left_out``.
 
-        ``only_short`` takes one of which a short time is expected: the last run of its schedule took no more than
-        ``SHORT_S`` and ``SHORT_BYTES``, and nothing was asked for that reads more.
+        ``only_short`` takes a job only if it is expected to be short: the last run of its schedule took no more than
+        ``SHORT_S`` and ``SHORT_BYTES``, and no request makes the next one read more.
 
         ``phase`` SEALED or PUBLISHING means that the spool ``spool_id`` holds the parts. A job that was sealed in a
         spool that did not come back is EXTRACTING again, without its old parts and deliveries.
@@ -132,25 +133,25 @@ class JobTable:
         return tuple(_lease(row, asked_at, lease_s) for row in rows)
 
     async def seconds_to_next_due(self) -> float | None:
-        """How long until the next job that was put back is due; None when none was."""
+        """Seconds until the next job that was put back is due; None when there is none."""
         async with statements(self._pool, "looking for the next job") as connection:
             seconds: float | None = await connection.fetchval(_SQL["seconds_to_next_due"])
         return seconds
 
     async def fail_interrupted(self, *, attempt_limit: int) -> tuple[JobId, ...]:
-        """End the jobs whose holders disappeared during their last attempt; returns them."""
+        """Fail the jobs whose holders disappeared during their last attempt. Returns these jobs."""
         async with statements(self._pool, "looking for interrupted jobs") as connection:
             rows = await connection.fetch(_SQL["fail_interrupted"], attempt_limit)
         return tuple(JobId(row["id"]) for row in rows)
 
     async def fail_cancelled(self) -> tuple[JobId, ...]:
-        """End the cancelled jobs whose lease has ended; returns them."""
+        """Fail the cancelled jobs whose lease has expired. Returns these jobs."""
         async with statements(self._pool, "looking for cancelled jobs") as connection:
             rows = await connection.fetch(_SQL["fail_cancelled"], CANCELLED_SENTENCE)
         return tuple(JobId(row["id"]) for row in rows)
 
     async def end_leases_of_spool(self, spool_id: UUID) -> tuple[JobId, ...]:
-        """End the leases of dead holders that used this spool; returns their jobs, which can be claimed at once.
+        """End the leases of dead holders that used this spool. Returns their jobs, which can be claimed at once.
 
         Only a daemon that has just locked the spool may call this.
         """
@@ -197,7 +198,7 @@ class JobTable:
         _require(await self._publishing.ask(lease))
 
     async def record_delivery(self, lease: Lease, destination: DestinationCode, manifest_sha256: str) -> None:
-        """Record that a destination has everything, its manifest included."""
+        """Record that a destination has everything of the job, including its manifest."""
         _require(await self._records_of_deliveries.ask(Delivered(lease, destination, manifest_sha256)))
 
     async def succeed(
@@ -218,7 +219,7 @@ class JobTable:
         _require(await self._successes.ask(Success(lease, [*positions], manifest_sha256, _document(progress))))
 
     async def fail(self, lease: Lease, *, reason: Reason, message: str) -> None:
-        """End the job without success. Its schedule's positions stay: the next run holds the same changes."""
+        """Fail the job. Its schedule's positions stay, so the next run holds the same changes again."""
         async with statements(self._pool, "recording a job's failure") as connection:
             await _write(connection, lease, _SQL["fail"], reason, storable(message, connection))
 
@@ -252,12 +253,12 @@ class JobTable:
         return tuple(part_from_row(row) for row in rows)
 
     async def extraction(self, job_id: JobId) -> dict[str, Any] | None:
-        """What was given to ``seal``, with its documents; None when the job is not sealed."""
+        """The extraction that was given to ``seal``, with its documents; None when the job is not sealed."""
         async with statements(self._pool, "reading what a job extracted") as connection:
             return await self._documents.extraction(connection, job_id)
 
     async def start(self, schedule_id: ScheduleId) -> Start:
-        """Where the schedule's next run starts: its positions, and what people have asked for."""
+        """Where the schedule's next run starts: its positions, and the requests to refresh or back-fill entities."""
         return await self._starts.ask(schedule_id)
 
     async def _starts_of(self, schedules: Sequence[ScheduleId]) -> Sequence[Start]:
@@ -286,9 +287,9 @@ class JobTable:
     async def last_delivery(
         self, schedule_id: ScheduleId, destination: DestinationCode, *, other_than: JobId | None = None
     ) -> tuple[JobId, str] | None:
-        """The job that a destination received last of a schedule, and the SHA-256 of its manifest.
+        """The schedule's last job that a destination has received, and the SHA-256 of its manifest.
 
-        A job that looks for its predecessor leaves itself out by ``other_than``.
+        A job that looks for its predecessor excludes itself by ``other_than``.
         """
         async with statements(self._pool, "reading the last delivery") as connection:
             row = await connection.fetchrow(_SQL["last_delivery"], schedule_id, destination, other_than)
@@ -316,7 +317,7 @@ class JobTable:
         *,
         other_than: JobId | None = None,
     ) -> tuple[JobId, ...]:
-        """The jobs that a destination has received and whose changes it gets again.
+        """The jobs that a destination has received and whose changes it receives again.
 
         Those that failed elsewhere since the schedule's last success; and those that read later than ``windows``
         begin: the snapshots by entity, of the job ``other_than`` and incremental.
@@ -347,7 +348,7 @@ class JobTable:
     # Retention
 
     async def owners(self, job_ids: Iterable[JobId]) -> dict[JobId, OrganizationId]:
-        """Whose jobs they are, of those that exist."""
+        """The organizations of those jobs that exist."""
         async with statements(self._pool, "reading whose jobs they are") as connection:
             rows = await connection.fetch(_SQL["owners"], [*job_ids])
         return {JobId(row["id"]): OrganizationId(row["organization"]) for row in rows}
@@ -355,7 +356,9 @@ class JobTable:
     async def over_in_spool(
         self, job_ids: Iterable[JobId], spool_id: UUID, finished_by: datetime
     ) -> tuple[SpooledJob, ...]:
-        """Of the jobs with files in a spool, those it may drop: finished by then, or elsewhere; and unknown ones."""
+        """Of the jobs with files in a spool, those whose files it may remove: jobs that finished by then, jobs that are
+        now elsewhere, and unknown ones.
+        """
         async with statements(self._pool, "reading which jobs' files may be dropped") as connection:
             rows = await connection.fetch(_SQL["over_in_spool"], [*job_ids], spool_id, finished_by)
         return tuple(
@@ -387,7 +390,7 @@ def _document(progress: JobProgress | None) -> str | None:
 
 
 async def _write(connection: "Connection", lease: Lease, statement: str, *arguments: object) -> None:
-    """Execute a statement that carries the lease's fence. Raises TransientError LEASE_LOST when it finds no row."""
+    """Execute a statement that carries the fence of the lease. Raises TransientError LEASE_LOST when no row matches."""
     _require(None if await connection.fetchrow(statement, lease.job.id, lease.fence, *arguments) else lease_lost(lease))
 
 

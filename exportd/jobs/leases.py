@@ -4,9 +4,8 @@ Each write carries the fence of its lease, and stands for several jobs in one st
 written is no longer its holder's: that one gets TransientError LEASE_LOST, the others are written. Rows are always
 locked in the order of their jobs, so that no two of these statements wait for each other.
 
-A request to cancel the job stands in its row. The keeper finds it when it extends the lease, at once after ``look``.
-While the database is out of reach the keeper tries again and again, but gives up with a quarter of the lease left, so
-that the job is stopped before another daemon may take it.
+A request to cancel the job is stored in its row. The keeper finds it when it extends the lease; ``look`` makes it do so
+at once.
 """
 
 import json
@@ -34,17 +33,19 @@ if TYPE_CHECKING:
 _SQL = queries.load("jobs")
 
 MAX_PAUSE_S = 1.0
-"""How fresh the progress in the job's row is."""
+"""The longest pause between two writes of changed progress to the job's row."""
 
 MAX_PAUSE_TOGETHER_S = 3.0
-"""The same of jobs that are read together, of which there are many, and which are short."""
+"""The same for jobs that are read together, because there are many of them and they are short."""
 
 _logger = structlog.stdlib.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class Seal:
-    """``extraction`` says in JSON what was read, naming ``documents``; the spool ``spool_id`` holds the ``parts``."""
+    """A job whose parts are durable. ``extraction`` says in JSON what was read, and names the ``documents``. The spool
+    ``spool_id`` holds the ``parts``.
+    """
 
     lease: Lease
     parts: Sequence[Part]
@@ -64,8 +65,8 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class Success:
-    """``positions`` are where the schedule has come to; ``manifest_sha256`` is that of the spool's manifest;
-    ``progress`` is JSON, None leaves the row's.
+    """A job that has delivered everything. ``positions`` are the new positions of its schedule, ``manifest_sha256`` is
+    that of the manifest in the spool, and ``progress`` is JSON (None: the row keeps its own).
     """
 
     lease: Lease
@@ -76,7 +77,7 @@ class Success:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """The lease goes on for ``lease_s`` seconds from now; ``progress`` is JSON, None leaves the row's."""
+    """The lease is extended to ``lease_s`` seconds from now. ``progress`` is JSON (None: the row keeps its own)."""
 
     lease: Lease
     progress: str | None
@@ -91,17 +92,20 @@ def lease_lost(lease: Lease) -> TransientError:
 
 
 def require_in_time(lease: Lease) -> None:
-    """Make sure that no other daemon may have the job, without asking the database. Raises TransientError LEASE_LOST.
+    """Check by the clock, without the database, that no other daemon can have the job. Raises TransientError
+    LEASE_LOST.
 
-    Between this and a write that follows at once, the process may still be frozen: what it hands to the network after
-    that is the one write that is not held back.
+    The process may still be frozen between this check and the write that follows at once. Such a write cannot be held
+    back.
     """
     if lease.term.is_over:
         raise lease_lost(lease)
 
 
 class LeaseWriter:
-    """Each method answers for each request, in their order: None, or the error when its lease is lost."""
+    """Each method takes several requests and returns an answer for each, in the same order: None, or the error when its
+    lease is lost.
+    """
 
     def __init__(self, pool: "Pool") -> None:
         self._pool = pool
@@ -140,7 +144,7 @@ class LeaseWriter:
         return _losses(leases, held)
 
     async def succeed(self, successes: Sequence[Success]) -> list[TransientError | None]:
-        """End jobs and move their schedules' positions, for each job both or neither."""
+        """Record that jobs have succeeded and move their schedules' positions. For each job both happen, or neither."""
         leases = [success.lease for success in successes]
         async with transaction(self._pool, "finishing a job") as connection:
             await connection.fetch(_SQL["lock_schedule"], [lease.job.id for lease in leases])
@@ -166,7 +170,7 @@ class LeaseWriter:
         return _losses(leases, held)
 
     async def heartbeat(self, heartbeats: Sequence[Heartbeat]) -> list[LeaseState]:
-        """Extend the leases, and write the progress of those that bring some."""
+        """Extend the leases, and write the progress where there is some."""
         async with statements(self._pool, "extending a job's lease") as connection:
             rows = await connection.fetch(
                 *(_SQL["heartbeat"], *_names([heartbeat.lease for heartbeat in heartbeats])),
@@ -178,7 +182,9 @@ class LeaseWriter:
         return [states[cancelled.get(heartbeat.lease.job.id)] for heartbeat in heartbeats]
 
     async def record_progress(self, progress: Sequence[tuple[Lease, str | None]]) -> list[JobState | None]:
-        """Write attempts' last progress in JSON (None: the row's stays); the jobs' states, None where it was lost."""
+        """Write the last progress of attempts, in JSON (None: the row keeps its own). Returns the jobs' states; None
+        where the lease was lost.
+        """
         async with statements(self._pool, "recording a job's progress") as connection:
             rows = await connection.fetch(
                 *(_SQL["record_progress"], *_names([lease for lease, _ in progress])),
@@ -189,7 +195,7 @@ class LeaseWriter:
 
 
 class LeaseExtender(Protocol):
-    """What the keeper needs of the job table."""
+    """The part of the job table that the keeper needs."""
 
     async def heartbeat(self, lease: Lease, progress: JobProgress | None, *, lease_s: float) -> LeaseState: ...
 
@@ -220,11 +226,13 @@ class LeaseKeeper:
         self._woken = anyio.Event()
 
     def look(self) -> None:
-        """Extend the lease now: the job may have been cancelled."""
+        """Extend the lease now, because the job may have been cancelled."""
         self._woken.set()
 
     async def run(self) -> LeaseState:
-        """Keep the lease; returns when the job must stop: CANCELLED, or LOST also when it can no longer be trusted."""
+        """Keep the lease until the job must stop. Returns CANCELLED, or LOST, which is also returned when the lease may
+        expire before it can be extended.
+        """
         pause_s = min(MAX_PAUSE_TOGETHER_S if self._lease.shares_snapshot else MAX_PAUSE_S, self._lease_s / 6)
         while (state := await self.run_once()) is LeaseState.HELD:
             await self._clock.wait_for(self._woken, self._clock.monotonic() + pause_s)
@@ -264,7 +272,7 @@ class LeaseKeeper:
 async def _share(connection: "Connection", documents: Mapping[str, str], lacking: Collection[str]) -> None:
     """Store the documents that the database lacks, or mark them as used today. Nothing is sent on most calls.
 
-    Last in a transaction: one that waits here for another holds up nothing that this one needs.
+    It is the last statement of a transaction: while it waits for another transaction, that one cannot wait for this.
     """
     if lacking:
         texts = [documents[digest] for digest in lacking]
@@ -294,7 +302,7 @@ def _names(leases: Sequence[Lease]) -> tuple[list[JobId], list[int]]:
 async def _held(
     connection: "Connection", statement: str, leases: Sequence[Lease], *columns: Sequence[Any]
 ) -> set[JobId]:
-    """The jobs of which the statement wrote a row: those whose lease is held."""
+    """The jobs whose lease is held: those of which the statement has written a row."""
     rows = await connection.fetch(statement, *_names(leases), *columns)
     return {JobId(row["id"]) for row in rows}
 

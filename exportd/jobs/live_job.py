@@ -1,4 +1,4 @@
-"""A job as listeners follow it, and what has happened between two looks at it. Pure."""
+"""A job as listeners follow it, and the events between two looks at it. Pure."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -34,7 +34,7 @@ class LiveJob:
         return self.state in FINISHED
 
     def for_organization(self) -> "LiveJob":
-        """The job as its organization may see it."""
+        """A copy with only what the job's organization may see."""
         return replace(
             self,
             holder=None,
@@ -57,7 +57,7 @@ def live_job_from_row(row: "asyncpg.Record") -> LiveJob:
 
 
 def events_between(before: LiveJob | None, now: LiveJob) -> Iterator[JobEvent]:
-    """What a listener gets that knows ``before`` (None: nothing yet). What came in between is left out."""
+    """The events for a listener that knows ``before`` (None: nothing yet). States in between are left out."""
     about = {"jobId": str(now.id), "organization": now.organization, "schedule": now.schedule_code}
     if not now.finished and (before is None or _stage(before) != _stage(now)):
         stage = {"state": now.state, "phase": now.phase, "attempt": now.attempt, "holder": now.holder}

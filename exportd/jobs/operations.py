@@ -1,10 +1,10 @@
-"""What operators do with jobs: pause all daemons, cancel a job, repeat one without a schedule.
+"""The operations on jobs: pause all daemons, cancel a job, repeat a job that has no schedule.
 
-A request is a row in Postgres, so any daemon can be asked, and the daemon that it concerns finds it there. It is
-written into the audit log in the same transaction. A program's ``organization`` is its own: other jobs are unknown to
-it, and its quotas hold. Users of the machine (None) may name any job. All methods raise TransientError when the
-database is out of reach; PermanentError NOT_FOUND when there is no such job, JOB_STATE_UNFIT when its state does not
-allow it, and QUOTA_BUSY.
+A request is a row in Postgres. So any daemon can take it, and the daemon that runs the job finds it there. The row is
+written in the same transaction as its entry in the audit log. A program acts for its own ``organization``: it does not
+see other jobs, and its quotas apply. Users of the machine pass None and may name any job. All methods raise
+TransientError when the database is out of reach; PermanentError NOT_FOUND when there is no such job, JOB_STATE_UNFIT
+when its state does not allow the operation, and QUOTA_BUSY.
 """
 
 from collections.abc import Collection
@@ -68,14 +68,14 @@ class RunningJob:
 
 
 class JobOperator:
-    """``exportd.pause``, and what can be asked of ``exportd.job`` from outside."""
+    """Writes ``exportd.pause``, and the requests of people and programs into ``exportd.job``."""
 
     def __init__(self, pool: "Pool", quotas: QuotaSettings = DEFAULT_QUOTAS) -> None:
         self._pool = pool
         self._quotas = quotas
 
     async def pause(self, *, actor: str) -> Pause:
-        """Have no daemon take a job any more; those that run go on. Of several pauses the first stays."""
+        """Stop all daemons from taking jobs. Running jobs go on. A second pause does not replace the first."""
         async with transaction(self._pool, "pausing") as connection:
             await connection.execute(_SQL["pause"], actor)
             await _note(connection, "daemon paused", actor)
@@ -84,7 +84,7 @@ class JobOperator:
             return Pause(row["paused_at"], row["paused_by"])
 
     async def resume(self, *, actor: str) -> None:
-        """Have jobs taken again."""
+        """Let the daemons take jobs again."""
         async with transaction(self._pool, "resuming") as connection:
             await connection.execute(_SQL["resume"])
             await _note(connection, "daemon resumed", actor)
@@ -98,10 +98,11 @@ class JobOperator:
         return None if row is None else Pause(row["paused_at"], row["paused_by"])
 
     async def cancel(self, job_id: JobId, *, actor: str, organization: OrganizationId | None = None) -> JobState:
-        """End a job: at once when it waits (FAILED is returned), by its holder within seconds when it runs (RUNNING).
+        """Cancel a job. A waiting job fails at once (returns FAILED); a running one is stopped by its holder within
+        seconds (returns RUNNING).
 
-        Whatever it has made visible without a manifest is removed; its schedule's positions stay. One that has
-        delivered everything before its holder notices has succeeded all the same.
+        Objects that it has made visible without a manifest are removed. Its schedule's positions stay. A job that has
+        delivered everything before its holder notices the request succeeds.
         """
         async with transaction(self._pool, "cancelling a job") as connection:
             await admit_program(connection, organization, self._quotas)
@@ -120,14 +121,14 @@ class JobOperator:
         return state
 
     async def failed(self, job_id: JobId, *, organization: OrganizationId | None = None) -> FailedJob:
-        """A job that can be retried: by its schedule, if it has one, else by ``queue_again``."""
+        """A failed job that can be retried: by its schedule if it has one, else by ``queue_again``."""
         async with transaction(self._pool, "looking for a failed job") as connection:
             row = await _held_failed(connection, job_id, organization)
         schedule_id = row["schedule_id"]
         return FailedJob(job_id, None if schedule_id is None else ScheduleId(schedule_id))
 
     async def queue_again(self, job_id: JobId, *, actor: str, organization: OrganizationId | None = None) -> JobId:
-        """One more job like a failed one that had no schedule."""
+        """Queue another job like a failed one that had no schedule."""
         async with transaction(self._pool, "repeating an export") as connection:
             await admit_program(connection, organization, self._quotas)
             row = await _held_failed(connection, job_id, organization)
@@ -138,12 +139,12 @@ class JobOperator:
         return JobId(queued)
 
     async def watched(self, others: Collection[JobId]) -> list[LiveJob]:
-        """The jobs that run, anywhere, and ``others`` in whatever state they are."""
+        """The running jobs of all daemons, and the jobs ``others`` in any state."""
         async with statements(self._pool, "looking at running jobs") as connection:
             return [live_job_from_row(row) for row in await connection.fetch(_SQL["watched"], list(others))]
 
     async def queue_state(self) -> QueueState:
-        """How many jobs wait and run."""
+        """The numbers of waiting and running jobs."""
         async with statements(self._pool, "looking at the queue") as connection:
             row = only_row(await connection.fetchrow(_SQL["queue_state"]))
         return QueueState(row["pending"], row["running"], row["oldest_waiting"])

@@ -1,4 +1,4 @@
-"""Jobs as lists show them and as one organization sees them, and the exports that it asks for without a schedule.
+"""Lists and searches of jobs, one organization's jobs, and exports without a schedule.
 
 A job of another organization is never found. All methods raise TransientError when the database is out of reach.
 """
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 _SQL = queries.load("owned_jobs")
 
 MAX_EXAMINED = 10_000
-"""Jobs of which a search looks at what has no index, for one page."""
+"""How many jobs a search examines for one page, by filters that no index supports."""
 
 Place = tuple[datetime, UUID]
-"""When a job was created, and its id."""
+"""The time when a job was created, and its id: a place in a list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class JobSummary:
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """Which jobs are meant; None means any. ``created_from`` is inclusive, ``created_before`` is not."""
+    """Selects jobs; None selects any. ``created_from`` is inclusive, ``created_before`` is not."""
 
     ids: Sequence[UUID] | None = None
     schedule_id: UUID | None = None
@@ -145,10 +145,11 @@ class OwnedJobTable:
         limit: int,
         max_examined: int = MAX_EXAMINED,
     ) -> tuple[list[FoundJob], Place | None]:
-        """Of an organization (None: of all) the newest first, at most ``limit``, behind ``after`` (created at, id).
+        """The jobs of an organization (None: of all), the newest first, at most ``limit``, after ``after`` (created at,
+        id).
 
-        ``max_examined`` jobs are looked at for what has no index. Where that was not enough to find ``limit``, the
-        second value is where to go on.
+        At most ``max_examined`` jobs are examined by filters that no index supports. If fewer than ``limit`` were found
+        by then, the second value is the place to go on from.
         """
         by_index = (
             organization,
@@ -186,12 +187,11 @@ class OwnedJobTable:
         start_date: datetime | None = None,
         actor: str,
     ) -> JobId:
-        """Ask for one export, now: complete, or of what was modified since ``start_date``. It moves no position.
+        """Queue one export: complete, or of the rows modified since ``start_date``. It moves no position.
 
-        One that waits already, for the same entities, destinations, format and start date, is the answer: it reads
-        later than now.
-        Raises PermanentError DESTINATION_MISSING for a destination that the organization does not have, QUOTA_BUSY when
-        too many of its exports wait.
+        If an export of the same entities, destinations, format and start date waits already, that one is returned: it
+        will read later than now. Raises PermanentError DESTINATION_MISSING for a destination that the organization does
+        not have, QUOTA_BUSY when too many of its exports wait.
         """
         async with transaction(self._pool, "queueing an export") as connection:
             await require_room(connection, organization, self._quotas, Quota.CHANGES_PER_HOUR)

@@ -1,8 +1,9 @@
-"""Reads what names shared documents: positions, and what jobs have extracted.
+"""Reads positions and extractions of jobs, with the shared documents that they name.
 
-Fields and guards are the same for thousands of jobs. The database holds each such document once, and rows name it by
-its digest. A digest names the same document for ever, so one that was read is not read again. Rows of earlier versions
-hold the documents themselves. Holders write documents together with what names them: see ``LeaseWriter``.
+Fields and guards are the same for thousands of jobs. The database stores each such document once, and rows name it by
+its digest. A digest always names the same document, so a document that was read is kept in memory. Rows of earlier
+versions contain the documents themselves. Documents are written together with the rows that name them, by
+``LeaseWriter``.
 """
 
 import json
@@ -31,7 +32,7 @@ _logger = structlog.stdlib.get_logger()
 
 
 class SharedDocumentReader:
-    """Keeps the documents read last in memory, so that most calls read digests only."""
+    """Keeps the documents that were read last in memory, so that most calls read digests only."""
 
     def __init__(self) -> None:
         self._known: dict[str, Any] = {}
@@ -39,7 +40,7 @@ class SharedDocumentReader:
     async def positions(
         self, connection: "Connection", schedules: Sequence[ScheduleId]
     ) -> Mapping[ScheduleId, dict[EntityCode, Position]]:
-        """The positions of each schedule. Guards that the database has lost are empty: they compare as changed."""
+        """The positions of each schedule. Guards that the database has lost are empty, and so count as changed."""
         rows = await connection.fetch(_SQL["positions"], schedules)
         digests = {row["guards_digest"] for row in rows if row["guards_digest"] is not None}
         documents = await self._documents(connection, digests)
@@ -69,7 +70,7 @@ class SharedDocumentReader:
         return with_documents(extraction, documents)
 
     async def _documents(self, connection: "Connection", digests: Collection[str]) -> Mapping[str, Any]:
-        """Those that there are, by digest: the same objects each time."""
+        """The documents that exist, by digest. The same digest gives the same object each time."""
         found = {digest: self._known[digest] for digest in digests if digest in self._known}
         unknown = [digest for digest in digests if digest not in found]
         if unknown:

@@ -1,13 +1,13 @@
-"""Which jobs may run beside long ones, and beside those that wait for the database or for a destination. Pure; time is
-handed in, in seconds of a monotonic clock.
+"""Decides which jobs may run beside long jobs, and beside jobs that wait for the database or for a destination. Pure.
+Times are seconds of a monotonic clock, and are passed in.
 
-While long jobs take all slots of ``limits.jobs``, a few more may run of which a short time is expected: a large export
-of one organization does not hold up the small ones of all others. A job whose files are complete, and which has
-delivered for a while already, waits for the network: up to ``limits.delivering_jobs`` of these take no slot. So the
-slower a bucket answers, the more jobs are on their way to it.
+When long jobs take all slots of ``limits.jobs``, a few jobs that are expected to be short may run beside them. So a
+large export of one organization does not hold up the small ones of all others. A job that has read everything and has
+delivered for a while waits only for the network: up to ``limits.delivering_jobs`` of these take no slot. So the slower
+a bucket answers, the more jobs deliver to it at the same time.
 
-A job stalls while it waits for a lock or for rows, be it because a table is large or because code of the table's owner
-sleeps. Nothing tells the two apart, so neither is ended for it, and neither may keep others waiting:
+A job stalls while it waits for a lock or for rows, because a table is large or because code of the table's owner
+sleeps. The two cannot be told apart. So a stalled job is not ended, but it must not keep others waiting either:
 
     slots       a job that stalls takes no slot of ``limits.jobs``: others run beside it, ``limits.stalled_jobs`` more
     memory      an entity on which a job has stalled is remembered until a job reads it without; till then a job that
@@ -33,15 +33,15 @@ from exportd.model.entity import EntityCode
 from exportd.settings.schema import LimitSettings
 
 LONG_S = 0.25
-"""A job that has run for so long may hold up short ones."""
+"""A job that has run for this long counts as long: short jobs may run beside it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Occupant:
-    """A running job. ``troubled`` are entities on which it stalls, and remembered ones that it has still to read.
+    """A running job. ``troubled`` are the entities on which it stalls, and remembered ones that it has still to read.
 
-    ``stalled_since`` is when it became one that stalls; None for one that does not. ``since`` is when it was claimed,
-    ``delivers_since`` when its files were complete, None before.
+    ``stalled_since`` is when it began to stall, None if it does not. ``since`` is when it was claimed,
+    ``delivers_since`` when it had read everything, None before.
     """
 
     troubled: frozenset[EntityCode] = frozenset()
@@ -61,7 +61,9 @@ class Occupant:
 
 @dataclass(frozen=True, slots=True)
 class _Memory:
-    """Of an entity. ``slots`` is open while no job that reads it may take a slot, ``places`` while it is left alone."""
+    """What is remembered of an entity. The circuit ``slots`` is open while no job that reads the entity may take a
+    slot, ``places`` while no job may read it at all.
+    """
 
     slots: Circuit
     places: Circuit
@@ -86,12 +88,12 @@ class StalledEntities:
             self._memory(entity).slots.failed(now)
 
     def silent(self, entities: Collection[EntityCode], now: float) -> None:
-        """Their silence has ended an attempt."""
+        """An attempt was ended because nothing came from these entities."""
         for entity in entities:
             self._memory(entity).places.failed(now)
 
     def read(self, entities: Collection[EntityCode], *, stalled: Collection[EntityCode]) -> None:
-        """A job has read them to their end; on some of them it had ``stalled``."""
+        """A job has read these entities to their end. On some of them it had ``stalled``."""
         for entity in entities:
             if entity not in stalled:
                 self._memories.pop(entity, None)
@@ -99,13 +101,13 @@ class StalledEntities:
                 self._memories[entity].places.succeeded()
 
     def probed(self, entities: Collection[EntityCode], now: float) -> frozenset[EntityCode]:
-        """Those of a job's ``entities`` for which it may take a slot all the same; ``given_up`` when it did not read
+        """The remembered entities of a job that it may read in a slot as a probe. Call ``given_up`` if it did not read
         them.
         """
         return frozenset(entity for entity in entities if entity in self and self._memories[entity].slots.admits(now))
 
     def given_up(self, entities: Collection[EntityCode]) -> None:
-        """A job has ended without having read them, and without having stalled on them."""
+        """A job has ended that neither read these entities nor stalled on them."""
         for entity in entities:
             if entity in self._memories:
                 self._memories[entity].slots.given_up()
@@ -114,7 +116,7 @@ class StalledEntities:
         return self._memories[entity].slots.would_admit(now)
 
     def left_alone_s(self, entity: EntityCode, now: float) -> float:
-        """For how long it is left alone; 0 when it is not."""
+        """For how many more seconds no job may read the entity; 0 when jobs may."""
         places = self._memories[entity].places
         return places.closes_in_s(now) if places.state(now) is CircuitState.OPEN else 0.0
 
@@ -129,14 +131,14 @@ class Room(Enum):
 
     NONE = "none"
     SHORT = "short"
-    """For one of which a short time is expected."""
+    """Only for a job that is expected to be short."""
     ANY = "any"
 
 
 @dataclass(frozen=True, slots=True)
 class Slots:
-    """``jobs`` run at a time; beside them as many as ``stalled`` that stall, ``delivering`` that only deliver, and
-    ``short`` ones while all are long.
+    """How many jobs run at a time: ``jobs`` in slots, and beside them up to ``stalled`` that stall, ``delivering`` that
+    only deliver, and ``short`` ones while all jobs in slots are long.
     """
 
     jobs: int
@@ -150,29 +152,31 @@ class Slots:
 
     @property
     def readers(self) -> int:
-        """How many jobs read at the same time at most."""
+        """The greatest number of jobs that read at the same time."""
         return self.jobs + self.stalled + self.short
 
     def room(self, occupants: Collection[Occupant], now: float) -> Room:
-        """Which job may be claimed now."""
+        """For which jobs there is room now."""
         if len(self._in_slots(occupants, now)) < self.jobs:
             return Room.ANY
         return Room.SHORT if self.short_room_in_s(occupants, now) == 0 else Room.NONE
 
     def short_room_in_s(self, occupants: Collection[Occupant], now: float) -> float | None:
-        """When there is room for a short job: once all jobs have run for a while. None: not for now."""
+        """Seconds until there is room for a short job, which is when all jobs in slots count as long; None when there
+        is none in sight.
+        """
         taken = self._in_slots(occupants, now)
         if not self.jobs <= len(taken) < self.jobs + self.short:
             return None
         return max(0.0, max(occupant.since for occupant in taken) + LONG_S - now)
 
     def slot_given_up_in_s(self, occupants: Collection[Occupant], now: float) -> float | None:
-        """When the next one that delivers will have done so for a while, and gives its slot up; None: none does."""
+        """Seconds until the next delivering job gives up its slot; None when no job is about to."""
         end = min((end for occupant in occupants if (end := _waits_from(occupant)) > now), default=math.inf)
         return None if end == math.inf else end - now
 
     def _in_slots(self, occupants: Collection[Occupant], now: float) -> list[Occupant]:
-        """Those that neither stall nor have a place among those that deliver."""
+        """The jobs that take a slot: they do not stall, and have no place among the delivering ones."""
         moving = [occupant for occupant in occupants if occupant.stalled_since is None]
         delivering = [occupant for occupant in moving if _waits_from(occupant) <= now]
         return [*(occupant for occupant in moving if now < _waits_from(occupant)), *delivering[self.delivering :]]
@@ -180,7 +184,7 @@ class Slots:
     def left_out(
         self, occupants: Collection[Occupant], entities: StalledEntities, now: float
     ) -> Iterator[frozenset[EntityCode]]:
-        """The entities that the next job must not read. When there is no such job, what the next one holds, if any."""
+        """The entities that the next job must not read. If no job fits, the next value is tried, if there is one."""
         alone = frozenset(entity for entity in entities if entities.left_alone_s(entity, now))
         stalled = [occupant for occupant in occupants if occupant.stalled_since is not None]
         taken = _taken(stalled)
@@ -192,7 +196,7 @@ class Slots:
             yield alone
 
     def surplus(self, occupants: Sequence[Occupant], now: float) -> int | None:
-        """Which of the occupants has to make way, by its place in the sequence; None while they are not too many."""
+        """The index of the occupant that has to make way; None while there are not too many."""
         stalled = [occupant for occupant in occupants if occupant.stalled_since is not None]
         in_slots = min(len(self._in_slots(occupants, now)), self.jobs)
         if not stalled or in_slots + len(stalled) <= self.jobs + self.stalled:
@@ -206,10 +210,10 @@ class Slots:
 
 
 def _waits_from(occupant: Occupant) -> float:
-    """From when on it counts as one that only waits for its destinations; infinite while it has something to read."""
+    """The time from which the job counts as only delivering; infinite while it still has to read."""
     return math.inf if occupant.delivers_since is None else occupant.delivers_since + LONG_S
 
 
 def _taken(stalled: Collection[Occupant]) -> Counter[EntityCode]:
-    """How many of the jobs that stall are troubled by each entity."""
+    """For each entity, how many of the stalled jobs it troubles."""
     return Counter(entity for occupant in stalled for entity in occupant.troubled)

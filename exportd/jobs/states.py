@@ -1,13 +1,13 @@
 """The states of a job, what moves it from one to another, and what becomes of one whose attempt raised an error. Pure.
 
-Within RUNNING a job has a phase, which only says how much need not be done again:
+A RUNNING job has a phase, which says how much need not be done again:
 
     EXTRACTING  nothing is kept when the attempt ends; the next one reads the database again
     SEALED      every part is durable in the spool; the next attempt starts from there
     PUBLISHING  some objects may be visible; the next attempt publishes what is missing, from the spool
 
-A job that is put back keeps its phase, except when its parts are in a spool that is gone: then a holder with another
-spool takes it back to EXTRACTING.
+A job that is put back keeps its phase. If its parts are in a spool that is gone, a holder with another spool takes it
+back to EXTRACTING.
 
 What the error of an attempt leads to:
 
@@ -32,7 +32,7 @@ from exportd.model.job import JobState
 
 
 class Transition(StrEnum):
-    """What can happen to a job; each is one statement of ``database/queries/jobs.sql``."""
+    """A transition of a job; each is one statement in ``database/queries/jobs.sql``."""
 
     CLAIM = "claim"
     """A dispatcher takes a job that is due."""
@@ -65,7 +65,7 @@ TRANSITIONS: Mapping[tuple[JobState, Transition], JobState] = MappingProxyType(
         (JobState.RUNNING, Transition.CANCEL): JobState.FAILED,
     }
 )
-"""Every pair that is possible; any other is refused."""
+"""All allowed pairs of state and transition, each with the state that follows."""
 
 FINISHED = frozenset({JobState.SUCCEEDED, JobState.FAILED})
 """The final states."""
@@ -73,10 +73,10 @@ FINISHED = frozenset({JobState.SUCCEEDED, JobState.FAILED})
 FIRST_DELAY_S = 10.0
 DELAY_FACTOR = 4.0
 MAX_DELAY_S = 900.0
-"""No longer than the shortest gap between two firings."""
+"""The longest delay before another attempt. It is no longer than the shortest interval between two firings."""
 
 OCCUPIED_DELAY_S = 15.0
-"""Until a job that others left no room looks again; looking costs one claim."""
+"""The delay before another attempt at a job for which there was no room. Such an attempt costs one claim."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,8 @@ def diagram() -> str:
 
 
 def delay_s(attempt: int, random: float) -> float:
-    """Seconds to wait after the failure of ``attempt`` (from 1): growing fourfold, capped.
+    """Seconds to wait after the failure of ``attempt`` (from 1). They grow fourfold with each attempt, up to a limit.
+    ``random`` in [0, 1) takes away up to half, so that jobs that failed together are not retried together.
 
     ``random`` in [0, 1) takes away up to half of it, so that jobs that failed together are not retried together.
     """
@@ -120,9 +121,9 @@ def delay_s(attempt: int, random: float) -> float:
 
 
 def decide(error: BaseException, *, attempt: int, limit: int, random: float) -> Retry | Fail:
-    """What to do with a job whose attempt number ``attempt`` of at most ``limit`` ended with ``error``.
+    """Decide about a job whose attempt number ``attempt`` of at most ``limit`` ended with ``error``.
 
-    Messages are sentences for a person and never hold the text of an unknown error, which may quote a secret.
+    Messages are sentences for people. They never quote an unknown error, which may contain a secret.
     """
     leading = leading_error(error)
     if not isinstance(leading, ExportdError):
@@ -146,21 +147,22 @@ def decide(error: BaseException, *, attempt: int, limit: int, random: float) -> 
 
 
 def leading_error(error: BaseException) -> BaseException:
-    """The error that decides, out of a group of them (or ``error`` itself when it is none).
+    """The error that decides in a group of errors; ``error`` itself when it is not a group.
 
-    A permanent error leads: with it, another attempt is useless. Then a transient one: what a bug raises beside a lost
-    connection is most likely its consequence, and if it is not, the next attempt shows it alone. Of equals, the first.
+    A permanent error comes first, because another attempt is useless. Then a transient one: another error beside a lost
+    connection is most likely its consequence, and if it is not, the next attempt shows it alone. Of equal ones, the
+    first.
     """
     return min(leaves(error), key=_rank)
 
 
 def holds_bug(error: BaseException) -> bool:
-    """Whether any of it is neither transient nor permanent, so that a developer needs the traceback."""
+    """Whether it contains an error that is neither transient nor permanent. A developer then needs the traceback."""
     return any(not isinstance(leaf, ExportdError) for leaf in leaves(error))
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
-    """The single errors of a group, in order; an error that is no group is its own only leaf."""
+    """The single errors of a group, in order. For an error that is not a group, the error itself."""
     if isinstance(error, BaseExceptionGroup):
         for exception in error.exceptions:
             yield from leaves(exception)

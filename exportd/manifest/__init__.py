@@ -1,5 +1,5 @@
-"""The manifest says what a job delivered to a destination: one JSON document per job and destination, published last.
+"""The manifest: one JSON document for each job and destination, which says what was delivered. It is published last.
 
-``document`` is the document, ``build`` makes it from what was read, ``chain`` checks that a destination's documents
-follow each other without a gap.
+``document`` defines the document, ``build`` builds it from an extraction, ``chain`` checks that a destination's
+documents follow each other without a gap.
 """

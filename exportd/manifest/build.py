@@ -1,4 +1,4 @@
-"""Builds the manifest of a job from what was read and the parts that hold it. Pure."""
+"""Builds the manifest of a job from its extraction and its parts. Pure."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ def build_manifest(
 ) -> Manifest:
     """The manifest of a job at one destination, where ``key_of`` names the object of a part.
 
-    ``parts`` are those that the destination gets: an entity without records may have none.
+    ``parts`` are those that the destination gets. An entity without records may have none.
     """
     parts_of: dict[str, list[Part]] = {}
     for part in parts:
@@ -62,7 +62,7 @@ def build_manifest(
 
 
 class ManifestRenderer:
-    """Renders the manifests of one job: what its destinations get, and the spool, is mostly equal."""
+    """Renders the manifests of one job for its destinations and the spool. Their common parts are rendered once."""
 
     def __init__(self) -> None:
         self._rendered: list[tuple[Manifest, bytes]] = []

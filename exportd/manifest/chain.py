@@ -6,10 +6,10 @@ have to be marked. After a run that did not reach every destination, the next on
 one ended, and so delivers some changes to the others again. A back-fill starts from where a run further back did. Both
 say in ``redelivers`` whose changes come again.
 
-A run in which all entities are full because the database was put back, restored or failed over, or because
-the destination is another place, begins anew: it may follow what is not here, or what another run follows too.
+A run in which all entities are full begins anew if the database was put back, restored or failed over, or if the
+destination is at another place. It may follow a manifest that is not here, or one that another run follows too.
 
-Ad hoc exports stand alone: they are full, or hold what was modified since a start date.
+Ad hoc exports belong to no chain. They are full, or hold the records that were modified since a start date.
 """
 
 import re
@@ -37,7 +37,7 @@ _OTHER_PLACE = {FullReason.DESTINATION_ADDED}
 
 
 class ChainFindingKind(StrEnum):
-    """What is wrong with a set of manifests."""
+    """The kinds of problems in a set of manifests."""
 
     UNREADABLE = "UNREADABLE"
     CONTRADICTORY = "CONTRADICTORY"
@@ -50,7 +50,7 @@ class ChainFindingKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ChainFinding:
-    """One thing that is wrong; ``job`` is the manifest's, None where it cannot be read."""
+    """One problem. ``job`` is that of the manifest, None when it cannot be read."""
 
     kind: ChainFindingKind
     sentence: str
@@ -73,9 +73,9 @@ class Chain:
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """A complete run with which another history of the database begins: nothing before it counts any more.
+    """A complete run with which another history of the database begins. Nothing before it counts any more.
 
-    ``undone`` are earlier jobs that told of changes which the database no longer had then, as far as can be seen.
+    ``undone`` are the earlier jobs that contain changes which the database had lost by then, as far as can be seen.
     """
 
     job: JobId
@@ -85,7 +85,7 @@ class Restart:
 
 @dataclass(frozen=True, slots=True)
 class ChainReport:
-    """The chains that were found, what is wrong with them, and where another history begins."""
+    """The chains that were found, their problems, and the runs with which another history begins."""
 
     chains: tuple[Chain, ...]
     findings: tuple[ChainFinding, ...]
@@ -195,7 +195,7 @@ def _log_position(manifest: Manifest) -> int:
 
 
 def _chains(links: dict[JobId, _Link]) -> Iterator[Chain]:
-    """Every way from a first manifest to a last one; a fork makes two chains with the same beginning."""
+    """Every path from a first manifest to a last one. A fork makes two chains with the same beginning."""
     followers: dict[JobId | None, list[Manifest]] = defaultdict(list)
     for link in links.values():
         predecessor = link.manifest.predecessor

@@ -42,13 +42,15 @@ NO_FILES_SCHEMA_VERSION: Final = 3
 """Of manifests with an entity that has no files, because it has no records; with a ``start_date`` or without."""
 
 MAX_MANIFEST_BYTES: Final = 16 << 20
-"""Enough for some 50,000 files. A longer document is not read, and not written either."""
+"""Enough for some 50,000 files. A longer document is neither read nor written."""
 
 MAX_MANIFESTS_BYTES: Final = 256 << 20
-"""Of all manifests that are read from one place, for they are looked at together: years of an hourly schedule."""
+"""The limit of all manifests that are read together from one place: enough for years of an hourly schedule."""
 
 MAX_MANIFEST_VALUES: Final = 500_000
-"""Values in a document, whatever they are: a reader of JSON needs a hundred bytes for an empty list of two."""
+"""The limit of JSON values in a document. A JSON reader needs a hundred bytes for an empty list, which is two bytes
+long.
+"""
 
 MAX_ENTITIES: Final = 10_000
 MAX_FIELDS: Final = 2_000
@@ -86,7 +88,7 @@ _MAX_PROBLEMS = 10
 _MAX_PROBLEM_LENGTH = 300
 
 _MAX_LISTED_PROBLEMS = 1_000
-"""A document with more is not explained: the list of its problems would take ten times its memory."""
+"""The problems of a document with more values are not listed, because the list would take ten times its memory."""
 
 
 class _Strict:
@@ -197,7 +199,7 @@ class Manifest(_Strict):
 
 @dataclass(frozen=True, slots=True)
 class _Version:
-    """What tells a newer document from a damaged one; the rest of it is not looked at."""
+    """Reads only the schema version, to tell a newer document from a damaged one."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="ignore", strict=True)
 
@@ -213,7 +215,7 @@ _VERSION_ADAPTER = TypeAdapter(_Version)
 def render(manifest: Manifest) -> bytes:
     """The manifest's canonical bytes. Raises ValueError for one that ``parse`` would refuse.
 
-    What records look like is most of a document, and the same from run to run: it is rendered and checked once.
+    The descriptions of fields are most of a document and the same in every run, so they are rendered and checked once.
     """
     document = _ADAPTER.dump_python(manifest, mode="json", exclude={"entities": {"__all__": {"fields"}}})
     # Left out when they say nothing: the manifest then has the bytes, and so the hash, that it had before the fields
@@ -230,7 +232,7 @@ def render(manifest: Manifest) -> bytes:
     contradictions = _contradictions(_ADAPTER.validate_json(text))
     if contradictions:
         raise ValueError("; ".join(contradictions))
-    # Within a text the quotes would be escaped, so these are the entities' own.
+    # Inside a string the quotes would be escaped, so these are the entities' own keys.
     first, *others = text.split(_NO_FIELDS)
     pieces = [first]
     for entity, following in zip(manifest.entities, others, strict=True):
@@ -303,7 +305,7 @@ def sha256_of(document: bytes) -> str:
 
 
 def _oversize_of(document: bytes) -> str | None:
-    """Why a document is too large to be read, None when it is not. Before anything reads it as JSON."""
+    """Why a document is too large to be read; None when it is not. Checked before it is parsed as JSON."""
     if len(document) > MAX_MANIFEST_BYTES:
         return f"it has more than {MAX_MANIFEST_BYTES} bytes"
     # Each value but the first follows one of these characters. Those in texts count too: there are few.
@@ -328,7 +330,7 @@ def _newer_version(document: bytes) -> int | None:
 
 
 def _contradictions(manifest: Manifest) -> list[str]:
-    """What is wrong although every single value is possible."""
+    """The contradictions between values that are valid one by one."""
     dated = manifest.start_date is not None
     found = [problem for entity in manifest.entities for problem in _entity_contradictions(entity, dated=dated)]
     codes = [entity.code for entity in manifest.entities]

@@ -22,7 +22,7 @@ EVENTS_CHANNEL = "exportd_events"
 """Carries the daemon's own events: schedule changed, job queued, job finished."""
 
 DOORBELL_CHANNEL = "exportd_doorbell"
-"""Carries no data but the code of an entity that has changes waiting; silent unless armed."""
+"""Carries only the code of an entity that has unread changes; silent unless it is armed."""
 
 MAX_QUEUE_SHARE = 0.1
 """The doorbell is silent while the server's queue of notifications is fuller than this share of it."""

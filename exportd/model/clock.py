@@ -1,8 +1,8 @@
-"""Time is handed in: what waits or reads the time takes a ``Clock``, and a test hands in one that it moves.
+"""The clock. Everything that waits or reads the time gets a ``Clock`` passed in; tests pass one that they move.
 
-Readings that must not be mixed: ``now`` is for records and due times and may step in either direction (NTP, a person, a
-suspended machine); ``monotonic`` is for waiting, only grows, and stops while Linux is suspended. ``boot_time`` also
-counts what passes meanwhile: it is for what ends elsewhere, whether this machine runs or not.
+Its readings must not be mixed. ``now`` is for records and due times, and may jump in either direction (NTP, a person, a
+suspended machine). ``monotonic`` is for waiting: it only grows, and stops while Linux is suspended. ``boot_time`` also
+counts the time of a suspension: it is for things that end elsewhere, such as a lease, whether this machine runs or not.
 """
 
 import time
@@ -52,6 +52,6 @@ class SystemClock:
 
 
 def boot_time() -> float:
-    """Seconds since the machine was started, those included for which Linux was suspended."""
+    """Seconds since the machine was started, including the time during which Linux was suspended."""
     # Elsewhere than on Linux there is no such clock.
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))

@@ -1,9 +1,9 @@
-"""What becomes of schedules and destinations when a daemon says what its configuration declares; and why an edit of
+"""Decides what happens to schedules and destinations when a daemon's configuration declares them, and why an edit of
 them is refused. Pure.
 
-Daemons of one database should declare the same. Where they do not, no daemon takes away what another declares, and of
-two ways to declare the same thing the one that was written last is in effect: a daemon that merely starts again with
-what it has always declared does not undo what has been written elsewhere since.
+The daemons of one database should declare the same. If they do not, no daemon removes what another one declares. If two
+declare the same thing differently, the declaration that was written last is in effect. A daemon that only restarts with
+its old declarations does not undo what was written elsewhere since.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,18 +17,18 @@ from exportd.model.errors import PermanentError, Reason
 from exportd.model.schedule import Origin
 
 Document = Mapping[str, Any]
-"""What a declaration says, as JSON, besides its organization and code."""
+"""A declaration in JSON, without its organization and code."""
 
 
 class Key(NamedTuple):
-    """What a declared thing is known by."""
+    """The identity of a declared thing."""
 
     organization: str
     code: str
 
 
 class Declaration(Protocol):
-    """What a person declares: a schedule or a destination."""
+    """A declaration of a person: a schedule or a destination."""
 
     @property
     def organization(self) -> OrganizationId: ...
@@ -46,7 +46,7 @@ DeclarationT_co = TypeVar("DeclarationT_co", bound=Declaration, covariant=True)
 
 
 class Declarable(Protocol[DeclarationT_co]):
-    """A row of the database, and what it was declared as."""
+    """A row of the database with its declaration."""
 
     @property
     def declaration(self) -> DeclarationT_co: ...
@@ -59,7 +59,7 @@ RowT = TypeVar("RowT", bound=Declarable[Any])
 
 
 class Fate(StrEnum):
-    """What becomes of a thing."""
+    """What happens to a schedule or a destination."""
 
     NEW = "NEW"
     EDITED = "EDITED"
@@ -70,15 +70,15 @@ class Fate(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """What has been declared so far: ``before`` by this daemon itself, ``elsewhere`` by the others."""
+    """The declarations so far: ``before`` by this daemon itself, ``elsewhere`` by the others."""
 
     before: Mapping[Key, Document] = field(default_factory=dict)
     elsewhere: Mapping[Key, Sequence[Document]] = field(default_factory=dict)
 
     def fate(self, key: Key, *, present: Document | None, own: bool, now: Document | None) -> Fate:
-        """Of one thing: ``present`` as it is, ``now`` as this daemon declares it (None: not at all).
+        """Decide about one thing: ``present`` is its row, ``now`` is this daemon's declaration (None: not declared).
 
-        ``own``: it belongs to the configuration, and not to the API.
+        ``own`` says that it belongs to the configuration, not to the API.
         """
         elsewhere = self.elsewhere.get(key, ())
         if now is None:
@@ -96,7 +96,7 @@ ALONE = Declared()
 
 @dataclass(frozen=True, slots=True)
 class Reconciliation(Generic[DeclarationT, RowT]):
-    """What must change so that the rows are those that are declared. Each declaration and row is in one of these."""
+    """The changes that make the rows equal to the declarations. Each declaration and row is in exactly one of these."""
 
     new: tuple[DeclarationT, ...]
     edits: tuple[tuple[RowT, DeclarationT], ...]
@@ -113,7 +113,7 @@ def key_of(declaration: Declaration) -> Key:
 
 
 def columns_of(declaration: Declaration) -> dict[str, Any]:
-    """What it is known by and what it says, as a row has it."""
+    """The columns of a row: the identity and the content of a declaration."""
     return {**key_of(declaration)._asdict(), **declaration.to_json()}
 
 
@@ -127,8 +127,8 @@ def reconcile(
 ) -> Reconciliation[DeclarationT, RowT]:
     """Rows and declarations with the same organization and code are the same thing.
 
-    One that was made through the API and is declared now belongs to the configuration from here on. ``others`` is what
-    was declared before, by this daemon and elsewhere.
+    One that was made through the API and is now declared belongs to the configuration from then on. ``others`` has the
+    earlier declarations, of this daemon and of others.
     """
     declared = {key_of(declaration): declaration for declaration in declarations}
     edits: list[tuple[RowT, DeclarationT]] = []
@@ -138,7 +138,7 @@ def reconcile(
         key = key_of(row.declaration)
         declaration = declared.pop(key, None)
         own = row.origin is Origin.CONFIGURATION
-        # The usual fate of thousands: no need to make documents of them.
+        # Usual for thousands of rows, so avoid making documents of them.
         if own and declaration == row.declaration:
             unchanged.append(row)
             continue
@@ -155,14 +155,14 @@ def reconcile(
 
 
 def missing(kind: str, object_id: UUID) -> PermanentError:
-    """The error for an id that nothing of this kind has."""
+    """The error for an unknown id."""
     return PermanentError(
         f"There is no {kind} {object_id}. Look at the list of {kind}s for its id.", reason=Reason.NOT_FOUND
     )
 
 
 def code_taken(kind: str, code: str) -> PermanentError:
-    """The error for a code that another one of the organization has."""
+    """The error for a code that is taken in the organization."""
     return PermanentError(
         f"code: the organization has a {kind} {code!r} already. Choose another code.", reason=Reason.CODE_TAKEN
     )

@@ -121,11 +121,15 @@ class TransientError(ExportdError):
 
 
 class OccupiedError(TransientError):
-    """What the work needs is taken, or left alone, for now: it is put back, and the attempt does not count."""
+    """Something that the work needs is occupied or must not be used for now. The work is put back, and the attempt does
+    not count.
+    """
 
 
 class AloneError(OccupiedError):
-    """A job that was claimed together with others has to be read by itself: it is put back for that, at once."""
+    """A job that was claimed together with others has to be read alone. It is put back at once, to be read alone in its
+    next attempt.
+    """
 
     def __init__(self, sentence: str) -> None:
         super().__init__(sentence, reason=Reason.READ_BY_ITSELF)
@@ -137,7 +141,7 @@ class PermanentError(ExportdError):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong in what a person wrote.
+    """One problem in something that a person has written.
 
     ``where`` is ``file:line`` where that is known, else a key path or an object's name.
     """
@@ -162,4 +166,4 @@ class SettingsError(ExportdError):
 
 
 class InvariantError(Exception):
-    """What cannot happen has happened: a bug of ours. Unlike an ``assert``, it stays under ``python -O``."""
+    """Something impossible has happened: a bug in exportd. Unlike an ``assert``, it stays under ``python -O``."""

@@ -1,4 +1,6 @@
-"""What a job read, decided at its snapshot and kept with its seal: the manifest and the positions are made from it."""
+"""What a job has read, as decided at its snapshot and stored with its seal. The manifest and the positions are made
+from it.
+"""
 
 import json
 from collections.abc import Mapping, Set
@@ -23,7 +25,7 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ExtractedField:
-    """A field as consumers get it: name, type, the type's refinement (``uuid``, ``date``, …), what it refers to."""
+    """A field as consumers see it: name, type, format (``uuid``, ``date``, …), and the entity that it refers to."""
 
     name: str
     type: str
@@ -66,7 +68,7 @@ class Extraction:
     entities: tuple[EntityExtraction, ...]
 
     def positions(self, job: Job) -> tuple[Position, ...]:
-        """Where the job's schedule stands once it has succeeded."""
+        """The positions of the job's schedule after the job has succeeded."""
         return tuple(
             Position(
                 entity=entity.entity,
@@ -88,7 +90,7 @@ class Extraction:
         }
 
     def documents(self) -> tuple[SharedDocument, ...]:
-        """What ``to_text`` names by digest."""
+        """The documents that ``to_text`` names by digest."""
         return tuple(
             document
             for entity in self.entities
@@ -96,7 +98,9 @@ class Extraction:
         )
 
     def to_text(self) -> str:
-        """JSON, of which ``from_json`` makes the same extraction once the documents are put in."""
+        """The extraction in JSON, with digests in place of the documents. ``from_json`` reads it after the documents
+        are put in.
+        """
         return json.dumps(
             {
                 "snapshot": self.snapshot,
@@ -135,7 +139,9 @@ class Extraction:
 
 
 _SHARED = ("fields", "guards")
-"""What of an entity's document is the same for thousands of jobs. Earlier versions have stored it in each."""
+"""The parts of an entity's document that are the same for thousands of jobs. Earlier versions stored them with each
+job.
+"""
 
 
 def digests_in(document: Mapping[str, Any]) -> Set[str]:

@@ -87,7 +87,7 @@ _ASSIGNMENT = re.compile(
     re.IGNORECASE,
 )
 _TOKEN = re.compile(r"(?P<before>/downloads/|\bbearer\s+)(?P<secret>[\w-]{16,}\.[\w-]{16,})", re.IGNORECASE)
-"""What the API hands out and takes: its holder can use it until it expires."""
+"""Matches tokens of the API, which their holder can use until they expire."""
 
 _SECRET_NAME = re.compile(rf"(?:^|.*[_\-. ])(?:{_SENSITIVE_NAMES})", re.IGNORECASE)
 
@@ -95,7 +95,7 @@ _SECRET_NAME = re.compile(rf"(?:^|.*[_\-. ])(?:{_SENSITIVE_NAMES})", re.IGNORECA
 def shown(text: str, *, encoding: str | None = None, keep: str = "") -> str:
     r"""The text on one line of a terminal: what cannot be printed is escaped as in Python (``\x1b``, ``\u202e``).
 
-    So is what ``encoding`` does not have. The characters in ``keep`` stay.
+    Characters that ``encoding`` lacks are escaped too. The characters in ``keep`` stay.
     """
     escaped = text if text.isprintable() else "".join(_escaped(character, keep) for character in text)
     if encoding is None or escaped.isascii():
@@ -144,7 +144,7 @@ def mask_secrets(text: str) -> str:
 
 
 def names_a_secret(key: str) -> bool:
-    """Whether a key such as ``password`` or ``aws_secret_access_key`` holds nothing but a secret."""
+    """Whether a key such as ``password`` or ``aws_secret_access_key`` contains a secret."""
     return _SECRET_NAME.fullmatch(key) is not None
 
 

@@ -1,7 +1,7 @@
-"""Remembers what was made of an object that never changes, by which object it is.
+"""Remembers results by the identity of the objects from which they were made. The objects must never change.
 
-Thousands of jobs carry the same fields and the same guards. To hash them, as ``functools.lru_cache`` does, costs as
-much as what would be saved.
+Thousands of jobs have the same fields and guards. Hashing these, as ``functools.lru_cache`` does, would cost as much as
+it saves.
 """
 
 from collections.abc import Callable

@@ -57,16 +57,19 @@ TRUSTED_SHARE = 0.75
 
 @dataclass(slots=True)
 class LeaseTerm:
-    """Until when a holder may believe in its lease without asking; ``ends_at`` is in seconds of ``boot_time``.
+    """The time until which a holder may rely on its lease without asking the database. ``ends_at`` is in seconds of
+    ``boot_time``.
 
-    A process that was frozen, and a machine that was suspended, go on as if no time had passed: only this tells them,
-    before they write, that another daemon may have their job by now.
+    A frozen process or a suspended machine continues as if no time had passed. Only this check tells it, before it
+    writes, that another daemon may have the job by now.
     """
 
     ends_at: float = math.inf
 
     def extend(self, *, asked_at: float, lease_s: float) -> None:
-        """The lease was extended by a statement that was sent at ``asked_at``, so it ends later than that counts."""
+        """Record that the lease was extended by a statement that was sent at ``asked_at``. Its real end is a little
+        later.
+        """
         self.ends_at = asked_at + TRUSTED_SHARE * lease_s
 
     @property
@@ -96,12 +99,12 @@ class LeaseState(StrEnum):
     HELD = "held"
     LOST = "lost"
     CANCELLED = "cancelled"
-    """It is held, but the job is to be cancelled."""
+    """The lease is held, but the job is to be cancelled."""
 
 
 @dataclass(slots=True)
 class EntityProgress:
-    """What was read so far of one entity.
+    """The figures of one entity so far.
 
     ``size_bytes`` is what is in the spool (compressed). ``oversized_parts`` of the ``files`` are larger than the size
     cap, each because of one row that is larger than the cap by itself.
@@ -118,7 +121,7 @@ class EntityProgress:
 
 @dataclass(frozen=True, slots=True)
 class Stall:
-    """What a running job waits for in the database, since when (aware UTC).
+    """What a running job waits for in the database, and since when (aware UTC).
 
     ``reason`` LOCK_NOT_AVAILABLE: others have locked tables of the ``entities``, and the sentence names their sessions.
     COPY_SILENT: the database sends nothing of the ``entities``, or next to nothing. Where it is not known whose table
@@ -149,7 +152,7 @@ class JobProgress:
         return self.entities.setdefault(entity, EntityProgress())
 
     def replace_stall(self, before: Stall | None, now: Stall | None) -> None:
-        """The job waits for ``now`` instead of ``before``; None is for nothing."""
+        """Replace the stall ``before`` by ``now``. None stands for no stall."""
         if before == now:
             return
         self.stalls = [*(stall for stall in self.stalls if stall is not before), *([now] if now else [])]
@@ -157,9 +160,9 @@ class JobProgress:
 
 
 RunJob = Callable[[Lease, JobProgress], Awaitable[JobState | None]]
-"""Does a job from its lease's phase to its success, keeping the progress up to date.
+"""Runs a job from the phase of its lease to its success, and keeps the progress up to date.
 
-Answers with the job's state when that is recorded, its progress included: the caller records nothing then.
+Returns the job's state if that is already recorded, with the progress. Then the caller records nothing.
 """
 
 
@@ -195,11 +198,11 @@ class Publication:
 
     @property
     def token(self) -> str:
-        """Tells this seal from all others: a job that is read anew after a restore has another time."""
+        """Identifies this seal. A job that is read again after a restore has another time."""
         return f"{self.job_id} {self.taken_at.isoformat()}"
 
     def to_json(self) -> dict[str, str | None]:
-        """What ``from_json`` makes the same publication of."""
+        """The JSON from which ``from_json`` makes the same publication."""
         return {
             "job_id": str(self.job_id),
             "snapshot": self.snapshot,
@@ -210,7 +213,7 @@ class Publication:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "Publication":
-        """Raises KeyError, TypeError or ValueError for anything else than what ``to_json`` made."""
+        """Read what ``to_json`` has made. Raises KeyError, TypeError or ValueError for anything else."""
         taken_at = datetime.fromisoformat(document["taken_at"])
         if taken_at.tzinfo is None:
             raise ValueError("the time has no offset")

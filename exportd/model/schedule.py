@@ -14,14 +14,14 @@ DestinationCode = NewType("DestinationCode", str)
 
 
 class Origin(StrEnum):
-    """Who may edit a schedule or a destination: each has one owner."""
+    """The owner of a schedule or a destination, who alone may edit it."""
 
     CONFIGURATION = "CONFIGURATION"
     API = "API"
 
 
 CONFIGURATION = "configuration"
-"""Stands for who made it, in place of a user's or a program's name."""
+"""Used as the creator, instead of a user's or a program's name."""
 
 
 class ExportFormat(StrEnum):
@@ -76,7 +76,7 @@ Rule = Interval | Cron
 
 
 class RuleKeys(NamedTuple):
-    """How a kind of document names the parts of a rule; ``example`` says what to write where there is none."""
+    """The names of a rule's parts in one kind of document. ``example`` says what to write when the rule is missing."""
 
     unit: str = "unit"
     period: str = "period"
@@ -94,7 +94,7 @@ API_RULE = RuleKeys(
 
 
 def rule_from(document: Mapping[str, Any], keys: RuleKeys = CONFIGURATION_RULE) -> Rule:
-    """The rule of a document; a part that is null counts as left out. Its limits are not looked at.
+    """Read the rule of a document. A part that is null counts as left out. The limits of the rule are not checked.
 
     Raises ValueError with a sentence unless there is exactly one way to tell when it fires, TypeError when a part has
     the wrong type or the unit is unknown.
@@ -117,7 +117,7 @@ def rule_from(document: Mapping[str, Any], keys: RuleKeys = CONFIGURATION_RULE) 
 
 
 def rule_document(rule: Rule, keys: RuleKeys = CONFIGURATION_RULE) -> dict[str, Any]:
-    """What ``rule_from`` makes the same rule of."""
+    """The document from which ``rule_from`` makes the same rule."""
     if isinstance(rule, Cron):
         return {keys.cron: rule.expression}
     offset = {} if rule.offset is None else {keys.offset: rule.offset}
@@ -137,7 +137,7 @@ class ScheduleDeclaration:
     rule: Rule
 
     def to_json(self) -> dict[str, Any]:
-        """What it says besides its organization and code, by the names of the database's columns."""
+        """The declaration without its organization and code, by the names of the database's columns."""
         return {
             "name": self.name,
             "entities": list(self.entities),

@@ -1,6 +1,7 @@
-"""Where a schedule's next run starts: at its positions, unless a person has asked for more. Pure.
+"""Decides where a schedule's next run starts: at its positions, unless a request asks for more. Pure.
 
-A position says how far a schedule has exported an entity, and holds what lets the next run go on from there.
+A position says how far a schedule has exported an entity, and holds everything that the next run needs to continue
+there.
 """
 
 import hashlib
@@ -40,7 +41,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class SharedDocument:
-    """JSON that thousands of jobs have in common: the database holds it once, and what is written names its digest."""
+    """JSON that thousands of jobs have in common. The database stores it once, and rows name it by its digest."""
 
     digest: str
     text: str
@@ -53,12 +54,14 @@ class SharedDocument:
 
 
 shared_guards = IdentityCache[Mapping[str, Any], SharedDocument](SharedDocument.of)
-"""The document of guards, made once for each object."""
+"""Makes the document of guards once for each object."""
 
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
-    """Where a past window began: as in a position, the snapshot, its time (aware UTC) and the guards of then."""
+    """The beginning of a past window: as in a position, the snapshot, its time (aware UTC) and the guards at that
+    time.
+    """
 
     snapshot: str
     taken_at: datetime
@@ -67,9 +70,9 @@ class Beginning:
 
 @dataclass(frozen=True, slots=True)
 class BackfillRequest:
-    """An entity's changes since the past job ``job_id``, its own included, are to be exported again.
+    """A request to export an entity's changes since the past job ``job_id`` again, including those of that job.
 
-    ``begins`` is where that job's window began; or why there is no way back to it, and the run is full.
+    ``begins`` is where that job's window began, or the reason why the run is full because it cannot go back to it.
     """
 
     entity: EntityCode
@@ -77,7 +80,7 @@ class BackfillRequest:
     begins: Beginning | FullReason
 
     def to_json(self) -> dict[str, Any]:
-        """What ``from_json`` makes the same request of."""
+        """The JSON from which ``from_json`` makes the same request."""
         past = None if isinstance(self.begins, FullReason) else self.begins
         return {
             "entity": self.entity,
@@ -100,14 +103,14 @@ class BackfillRequest:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Where a run starts. ``forced`` are entities that are full whatever else speaks for an incremental run."""
+    """Where a run starts. ``forced`` are entities that must be full in any case."""
 
     positions: Mapping[EntityCode, Position] = field(default_factory=dict)
     forced: Mapping[EntityCode, FullReason] = field(default_factory=dict)
 
 
 def wider(one: BackfillRequest, other: BackfillRequest) -> BackfillRequest:
-    """Of two requests for an entity, the one that covers both."""
+    """The one of two requests for an entity that covers both."""
     if isinstance(one.begins, FullReason):
         return one
     if isinstance(other.begins, FullReason) or other.begins.taken_at < one.begins.taken_at:
@@ -122,7 +125,7 @@ def start_of(
 ) -> Start:
     """Combine positions with requests: entities to be read in full, and back-fills.
 
-    An entity without a position is full anyway, for a reason of its own.
+    An entity without a position is full anyway, for another reason.
     """
     moved, forced = dict(positions), dict.fromkeys(refreshed, FullReason.REQUESTED)
     for backfill in backfills:

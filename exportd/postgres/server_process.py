@@ -1,9 +1,9 @@
 """A server process that never outlives its program, and the account that it runs as.
 
-It has a session of its own, so that Ctrl-C does not reach it before the program has finished with it. A small shell
+It has its own process session, so that Ctrl-C does not reach it before the program has finished with it. A small shell
 beside it stops it, and removes its temporary folder, however the program ends: the shell reads a pipe that closes with
-the program. (The kernel's parent-death signal follows the thread that started the process, and a worker thread may end
-before the program.)
+the program. (The kernel's parent-death signal is tied to the thread that started the process, which may be a worker
+thread that ends before the program.)
 
 Postgres refuses to run as root: when we are root, the server runs as an unprivileged account.
 """
@@ -49,7 +49,7 @@ exit "$status"
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A user of this machine; our own without an id."""
+    """A user of this machine; without an id, the user of this process."""
 
     user_id: int | None = None
     group_id: int | None = None
@@ -62,13 +62,13 @@ class Account:
         return cls(entry.pw_uid, entry.pw_gid)
 
     def popen_arguments(self) -> dict[str, Any]:
-        """The arguments with which ``subprocess`` starts a program as this user, without our groups."""
+        """The arguments with which ``subprocess`` starts a program as this user, without the groups of this process."""
         if self.user_id is None:
             return {}
         return {"user": self.user_id, "group": self.group_id, "extra_groups": []}
 
     def give(self, path: Path) -> None:
-        """Makes the user the owner of a file or folder of ours."""
+        """Make the user the owner of a file or folder."""
         if self.user_id is not None and self.group_id is not None:
             os.chown(path, self.user_id, self.group_id)
 
@@ -108,5 +108,5 @@ class ServerProcess:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """The environment of the server's programs: nothing of ours, above all no PG… variable."""
+    """The environment of the server's programs, without that of this process, which may have PG… variables."""
     return {"PATH": os.defpath, "HOME": str(folder)}

@@ -1,11 +1,10 @@
-"""When a schedule is due, and how often it may be. Pure: the rule and instants (aware UTC) in, instants out.
+"""Decides when a schedule is due, and how often it may be. Pure: rules and instants (aware UTC) in, instants out.
 
-A rule counts from the last due time alone, and a due time is where the rule says, however late the run was. So the due
-time in the database carries the whole rhythm: there is no other anchor, and an edit is the new rule counted from the
-last due time.
+A rule counts only from the last due time, and a due time follows the rule however late the run was. So the due time in
+the database carries the whole rhythm: there is no other anchor, and an edited rule counts from the last due time too.
 
-It is not due twice within 15 minutes, and at least every 3 days. Nothing in the daemon relaxes these limits; a demo or
-a person that wants a run now asks for one with ``ScheduleOperator.run``.
+A schedule is not due twice within 15 minutes, and is due at least every 3 days. Nothing in the daemon relaxes these
+limits. A person who wants a run now asks for one with ``ScheduleTable.fire_now``.
 """
 
 from collections.abc import Iterator
@@ -35,7 +34,9 @@ _RESOLUTION = timedelta(microseconds=1)
 
 
 class RuleProblem(NamedTuple):
-    """What is wrong with a ``part`` of a rule; ``gap`` are the two firings that are too near or too far."""
+    """What is wrong with a ``part`` of a rule. ``gap`` has the two firings that are too close to each other or too far
+    apart.
+    """
 
     part: Literal["period", "offset", "cron"]
     sentence: str
@@ -145,7 +146,7 @@ def rule_gaps(rule: Rule, *, after: datetime) -> GapExtremes:
 
 
 def rule_words(rule: Rule) -> str:
-    """A rule as a person says it, in UTC: ``every 2 hours, 15 minutes past``, ``at 02:00, on Monday to Friday``."""
+    """A rule in words, in UTC: ``every 2 hours, 15 minutes past``, ``at 02:00, on Monday to Friday``."""
     if isinstance(rule, Cron):
         try:
             return cron.parse(rule.expression).words
@@ -159,7 +160,7 @@ def rule_words(rule: Rule) -> str:
 
 
 def latest_due(rule: Rule, *, due: datetime, now: datetime) -> datetime:
-    """The last due time that has passed, of those from ``due`` on, which has passed.
+    """The last due time that has passed, counted from ``due``, which has passed too.
 
     One run makes up for all that were missed.
     """
@@ -173,10 +174,10 @@ def latest_due(rule: Rule, *, due: datetime, now: datetime) -> datetime:
 
 
 def is_out_of_reach(rule: Rule, *, due: datetime, now: datetime) -> bool:
-    """Whether a planned due time is later than any that the rule can give at ``now``.
+    """Whether a stored due time is later than any that the rule can give at ``now``.
 
-    So it is when the clock was ahead as it was planned and has been set right since; the schedule would sleep until
-    then. The tolerance of 15 minutes is for hosts whose clocks differ.
+    That happens when the clock was ahead when the due time was stored, and was set back since. The schedule would wait
+    until then. The tolerance of 15 minutes is for hosts whose clocks differ.
     """
     if due - now <= MAX_GAP + MIN_GAP:
         return False

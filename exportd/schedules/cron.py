@@ -1,4 +1,5 @@
-"""Cron expressions: which instants they mean. Pure, and in UTC, so that no daylight saving question arises.
+"""Reads cron expressions and finds the instants that they mean. Pure. Everything is in UTC, so daylight saving plays no
+part.
 
 The instants come from croniter (only this module uses it), behind our own strict grammar, which accepts only what means
 the same to every cron. A field is ``*``, or a list of values, ranges ``a-b``, and steps ``*/n`` and ``a-b/n``. What
@@ -164,7 +165,7 @@ class CronExpression:
 
     def next_after(self, instant: datetime) -> datetime:
         """The first firing that is later than ``instant``."""
-        # Whole minutes only: croniter need not know what to do with the rest.
+        # Whole minutes only, so that croniter does not have to round.
         return croniter(self.text, _whole_minute(instant)).get_next(datetime)
 
     def last_until(self, instant: datetime) -> datetime:
@@ -177,7 +178,7 @@ class CronExpression:
 
     @property
     def words(self) -> str:
-        """As a person says it: ``every 15 minutes, on Monday to Friday``."""
+        """The expression in words: ``every 15 minutes, on Monday to Friday``."""
         matching = self.matching_days
         numbers = f"on the {_joined([f'{day}.' for day in sorted(matching.days)])} of the month"
         weekdays = f"on {_weekday_words(matching.weekdays)}"
@@ -251,7 +252,7 @@ def _joined(words: list[str]) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
-# Any year would do; with this one, the instants in sentences to people are not far away.
+# Any year would do. With this one, the instants in error sentences are near the present.
 _FIRST_YEAR = 2026
 _CYCLE_YEARS = 400
 _CYCLE_DAYS = 146_097

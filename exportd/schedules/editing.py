@@ -1,6 +1,6 @@
-"""Schedules as one organization sees and edits them.
+"""Reads and edits schedules for one organization.
 
-An edit changes the schedule, adds to the audit log and tells the daemons, all or nothing. A schedule of another
+An edit changes the schedule, writes the audit log and notifies the daemons, all or nothing. A schedule of another
 organization is never found. All methods raise TransientError when the database is out of reach, and an edit raises a
 PermanentError with one of these reasons:
 
@@ -61,7 +61,7 @@ class OwnedSchedule:
 
 @dataclass(frozen=True, slots=True)
 class ScheduleSearch:
-    """Which schedules are wanted; None: any. ``text`` is a part of the name or the code."""
+    """Selects schedules; None selects any. ``text`` is a part of the name or the code."""
 
     text: str | None = None
     destination: str | None = None
@@ -77,8 +77,8 @@ class ScheduleSearch:
 ScheduleOrder = Literal[
     "name", "code", "organization", "frequency", "nextDue", "lastRun", "rows", "lag", "destinations", "format", "origin"
 ]
-"""By what schedules can be sorted; ``rows`` are those of the last run. One that is paused has no ``nextDue``, and a
-cron expression no ``frequency``.
+"""The fields by which schedules can be sorted. ``rows`` are those of the last run. A paused schedule has no
+``nextDue``, and one with a cron expression no ``frequency``.
 """
 
 _ANY = ScheduleSearch()
@@ -100,8 +100,8 @@ class OwnedScheduleTable:
         after: tuple[datetime, UUID] | None = None,
         limit: int,
     ) -> list[OwnedSchedule]:
-        """Of an organization (None: of all) the newest first, at most ``limit``: the ``wanted`` ones, of those ids, if
-        given, and behind ``after`` (created at, id).
+        """The schedules of an organization (None: of all), the newest first, at most ``limit``, after ``after``
+        (created at, id): the ``wanted`` ones, and only those with the given ids, if there are any.
         """
         created_at, schedule_id = after or (None, None)
         async with statements(self._pool, "reading the schedules") as connection:
@@ -120,8 +120,8 @@ class OwnedScheduleTable:
         start: int,
         limit: int,
     ) -> list[OwnedSchedule]:
-        """The same in another order, without the first ``start``. One that is edited meanwhile may be left out, or come
-        twice.
+        """The same in another order, without the first ``start``. A schedule that is edited meanwhile may be left out
+        or occur twice.
         """
         async with statements(self._pool, "sorting the schedules") as connection:
             rows = await connection.fetch(_SQL["sorted"], organization, *wanted.arguments, by, descending, start, limit)
@@ -137,7 +137,7 @@ class OwnedScheduleTable:
     async def create(
         self, declaration: ScheduleDeclaration, *, destination_ids: Sequence[UUID], actor: str, now: datetime
     ) -> OwnedSchedule:
-        """A new schedule, due at once. The destinations are those of the ids, whatever the declaration says."""
+        """Make a new schedule, due at once. Its destinations are those of the ids, whatever the declaration says."""
         organization = declaration.organization
         async with transaction(self._pool, "creating a schedule", lock=LOCK) as connection:
             await require_room(
@@ -166,9 +166,9 @@ class OwnedScheduleTable:
         actor: str,
         now: datetime,
     ) -> OwnedSchedule:
-        """Replace what a schedule says.
+        """Replace the declaration of a schedule.
 
-        It keeps the positions of the entities that it had and has; a new rule counts from the last due time.
+        The positions stay for entities that it had before and still has. A new rule counts from the last due time.
         """
         organization = declaration.organization
         async with transaction(self._pool, "editing a schedule", lock=LOCK) as connection:
@@ -186,7 +186,7 @@ class OwnedScheduleTable:
     async def delete(
         self, organization: OrganizationId, schedule_id: UUID, *, actor: str, now: datetime
     ) -> OwnedSchedule:
-        """Take a schedule away; returns it as it last was. A job of it that runs goes on."""
+        """Delete a schedule. Returns it as it last was. A running job of it goes on."""
         async with transaction(self._pool, "deleting a schedule", lock=LOCK) as connection:
             await require_room(connection, organization, self._quotas, Quota.CHANGES_PER_HOUR)
             before = await _hold(connection, organization, schedule_id)
@@ -213,7 +213,7 @@ async def _get(connection: "Connection", organization: OrganizationId | None, sc
 
 
 async def _hold(connection: "Connection", organization: OrganizationId, schedule_id: UUID) -> OwnedSchedule:
-    """The schedule, locked, if it may be edited here."""
+    """Lock and return the schedule, if it may be edited here."""
     await connection.execute(_SQL["hold"], organization, schedule_id)
     found = await _get(connection, organization, schedule_id)
     require_editable(SCHEDULE, found.schedule.declaration.code, found.schedule.origin)

@@ -1,11 +1,11 @@
-"""The schedules in Postgres: kept equal to their declarations, and fired.
+"""The schedules in Postgres: keeps them equal to their declarations, and fires them.
 
-A firing moves the schedule's next due time and queues a job, both or neither. Of two daemons that fire the same
-schedule, the second finds it moved. Every change sends an event. All methods raise TransientError when the
-database is out of reach and PermanentError when it refuses.
+A firing moves the schedule's next due time and queues a job, both or neither. When two daemons fire the same schedule,
+the second finds that it was moved. Every change sends an event. All methods raise TransientError when the database is
+out of reach and PermanentError when it refuses.
 
-The functions write schedules set by set, for there may be thousands: each is part of a transaction of the caller's,
-which holds the lock ``LOCK`` and the rows that it edits or deletes.
+The functions write many schedules in one statement, because there may be thousands. Each is part of the caller's
+transaction, which holds the lock ``LOCK`` and the rows that it edits or deletes.
 """
 
 import json
@@ -43,12 +43,12 @@ if TYPE_CHECKING:
 _SQL = queries.load("schedules")
 
 LOCK = "exportd schedules"
-"""Reconciling and editing hold it: two at once would both insert a new schedule, or take a free code."""
+"""The lock of reconciling and editing: without it, two at once could insert the same schedule or take the same code."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScheduleEdit:
-    """A schedule gets a new declaration.
+    """An edit: a schedule gets a new declaration.
 
     ``keeping`` are the entities whose positions stay: those that it had before and has now.
     """
@@ -60,7 +60,7 @@ class ScheduleEdit:
 
     @classmethod
     def of(cls, schedule: Schedule, declaration: ScheduleDeclaration) -> "ScheduleEdit":
-        """What becomes of a schedule that gets a new declaration."""
+        """The edit that gives a schedule a new declaration."""
         return cls(
             schedule,
             declaration,
@@ -71,7 +71,7 @@ class ScheduleEdit:
 
 @dataclass(frozen=True, slots=True)
 class Firing:
-    """A schedule as it was read, the due time that its job gets, and when it is due next."""
+    """A firing: the schedule as it was read, the due time of its job, and its next due time."""
 
     schedule: Schedule
     due_at: datetime
@@ -80,7 +80,7 @@ class Firing:
 
 @dataclass(frozen=True, slots=True)
 class ReconcileResult:
-    """What became of the schedules; ``deleted`` ones as they last were."""
+    """What a reconciliation has changed. ``deleted`` schedules are as they last were."""
 
     created: tuple[Schedule, ...]
     changed: tuple[Schedule, ...]
@@ -90,7 +90,7 @@ class ReconcileResult:
 
 def _next_due(schedule: Schedule, declaration: ScheduleDeclaration) -> datetime:
     """A new rule counts from the last due time, so that editing again and again cannot put off a run."""
-    # One that has not fired yet still awaits its immediate first run.
+    # A schedule that has not fired yet still waits for its immediate first run.
     if declaration.rule == schedule.declaration.rule or schedule.last_due_at is None:
         return schedule.next_due_at
     return calendar.next_due(declaration.rule, last_due=schedule.last_due_at)
@@ -117,7 +117,9 @@ def schedule_from_row(row: "Row") -> Schedule:
 
 
 class ScheduleTable:
-    """``exportd.schedule``: it alone queues a schedule's jobs. ``OwnedScheduleTable`` writes what the API makes."""
+    """``exportd.schedule``. Only this class queues a schedule's jobs. ``OwnedScheduleTable`` writes the schedules of
+    the API.
+    """
 
     def __init__(self, pool: "Pool") -> None:
         self._pool = pool
@@ -125,14 +127,15 @@ class ScheduleTable:
     async def reconcile(
         self, declarations: Iterable[ScheduleDeclaration], *, now: datetime, daemon: UUID | None = None
     ) -> ReconcileResult:
-        """Make the schedules those that are declared, all or none.
+        """Make the rows equal to the declared schedules, all or none.
 
-        A new one is due at once. A changed one keeps its positions, but for entities that it did not have
-        before or has no longer. One that is no longer declared is deleted; declared again later, it is new.
-        Those that the API made stay, but for one that is declared: it belongs to the configuration then.
+        A new schedule is due at once. A changed one keeps its positions, except for entities that it did not have
+        before or has no longer. One that is no longer declared is deleted; if it is declared again later, it is a new
+        one. Schedules of the API stay; one that is now declared belongs to the configuration from then on.
 
-        ``daemon`` is the spool of the daemon that declares them; see ``database.declaration_table``. What others
-        declare stays, and of two ways to declare a schedule the one that was written last: see ``model.declared``.
+        ``daemon`` is the spool id of the daemon that declares them; see ``database.declaration_table``. Schedules of
+        other daemons stay. If two daemons declare a schedule differently, the declaration that was written last holds:
+        see ``model.declared``.
         """
         declarations = tuple(declarations)
         async with transaction(self._pool, "reconciling the schedules", lock=LOCK) as connection:
@@ -152,15 +155,16 @@ class ScheduleTable:
             return await _read(connection, _SQL["all"])
 
     async def some(self, schedule_ids: Collection[ScheduleId]) -> list[Schedule]:
-        """Those of them that are not deleted."""
+        """The schedules with these ids that are not deleted."""
         async with statements(self._pool, "reading some schedules") as connection:
             return [schedule_from_row(row) for row in await connection.fetch(_SQL["some"], list(schedule_ids))]
 
     async def fire(self, firings: Sequence[Firing], *, now: datetime) -> dict[ScheduleId, JobId]:
-        """For each of different schedules, queue a job and let the schedule be due next, both or neither.
+        """For each of several schedules, queue a job and move the next due time, both or neither.
 
-        Returns the jobs; each keeps what its schedule says now. Nothing is queued for a schedule that has an unfinished
-        job, and stays due until that has ended; nor for one that was fired, edited or deleted since it was read.
+        Returns the jobs; each is a copy of its schedule's declaration now. Nothing is queued for a schedule with an
+        unfinished job, which stays due until that job has ended, nor for one that was fired, edited or deleted since it
+        was read.
         """
         async with transaction(self._pool, "firing schedules") as connection:
             as_read = [(firing.schedule.id, firing.schedule.version, firing.schedule.next_due_at) for firing in firings]
@@ -179,7 +183,9 @@ class ScheduleTable:
 
 
 async def fire_held(connection: "Connection", schedule_id: UUID, code: str) -> JobId:
-    """One more job of a locked schedule, due now. Raises TransientError JOB_UNFINISHED while one is unfinished."""
+    """Queue another job of a locked schedule, due now. Raises TransientError JOB_UNFINISHED while it has an unfinished
+    job.
+    """
     while True:
         queued = await connection.fetchrow(_SQL["queue_jobs"], [schedule_id], [None], None)
         if queued is not None:
@@ -191,7 +197,7 @@ async def fire_held(connection: "Connection", schedule_id: UUID, code: str) -> J
                 " when it has ended.",
                 reason=Reason.JOB_UNFINISHED,
             )
-        # It ended in between.
+        # The unfinished job has ended in between.
 
 
 def _columns(rows: Iterable[tuple[object, ...]]) -> tuple[list[object], ...]:
@@ -212,7 +218,7 @@ async def insert_schedules(
     origin: Origin = Origin.CONFIGURATION,
     actor: str = CONFIGURATION,
 ) -> list[Schedule]:
-    """New schedules, due at once; in no particular order."""
+    """Insert new schedules, due at once, in no particular order."""
     documents = await anyio.to_thread.run_sync(_declared, declarations)
     return await _read(connection, _SQL["insert"], documents, now, origin, actor)
 
@@ -225,7 +231,9 @@ async def edit_schedules(
     origin: Origin = Origin.CONFIGURATION,
     actor: str = CONFIGURATION,
 ) -> list[Schedule]:
-    """Give schedules other declarations; in no particular order. Entities that are new in one start in full."""
+    """Replace the declarations of schedules, in no particular order. Entities that are new in a schedule are full at
+    first.
+    """
     documents, keeping = await anyio.to_thread.run_sync(_edited, edits)
     edited = await _read(connection, _SQL["edit"], documents, now, origin, actor)
     await connection.execute(_SQL["drop_positions"], keeping)
@@ -233,7 +241,7 @@ async def edit_schedules(
 
 
 async def delete_schedules(connection: "Connection", schedule_ids: Iterable[ScheduleId], *, now: datetime) -> None:
-    """Take schedules away, with their positions. Their jobs stay, and one that runs goes on."""
+    """Delete schedules with their positions. Their jobs stay, and a running one goes on."""
     await connection.execute(_SQL["delete"], [*schedule_ids], now)
 
 
@@ -242,7 +250,7 @@ def _declared(declarations: Sequence[ScheduleDeclaration]) -> str:
 
 
 def _edited(edits: Sequence[ScheduleEdit]) -> tuple[str, str]:
-    """What the schedules are now, and which positions they keep."""
+    """Update the rows of the schedules, and delete the positions that they do not keep."""
     edited, keeping = [], []
     for edit in edits:
         schedule_id = str(edit.schedule.id)

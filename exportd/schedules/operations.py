@@ -1,14 +1,14 @@
-"""What operators do with schedules of any origin: run, pause, resume, refresh an entity, back-fill.
+"""The operations on schedules of any origin: run, pause, resume, refresh an entity, back-fill.
 
-A request is a row in Postgres, so any daemon can be asked. It is written into the audit log in the same transaction.
-A program's ``organization`` is its own: other schedules are unknown to it, and its quotas hold. Users of the machine
-(None) may name any. All methods raise TransientError when the database is out of reach, PermanentError NOT_FOUND for an
-unknown schedule, and QUOTA_BUSY.
+A request is a row in Postgres, so any daemon can take it. It is written in the same transaction as its entry in the
+audit log. A program acts for its own ``organization``: it does not see other schedules, and its quotas apply. Users of
+the machine pass None and may name any. All methods raise TransientError when the database is out of reach,
+PermanentError NOT_FOUND for an unknown schedule, and QUOTA_BUSY.
 
-A back-fill has a schedule export once more what has changed since a past job. A job that has succeeded holds the change
-log for a while from where its windows began. Going back writes down that place, which then holds the log by itself,
-while the job's row is locked: the pruner releases the same row before it looks for what it may delete, so it comes
-before or after, never in between.
+A back-fill lets a schedule export again what has changed since a past job. A job that has succeeded holds the change
+log for a while from where its windows began. A back-fill records that place, which then holds the log itself, while it
+has the job's row locked. The pruner releases the same row before it looks for rows to delete, so it comes before or
+after a back-fill, never in between.
 """
 
 import json
@@ -68,7 +68,9 @@ class NewestJob:
 
 @dataclass(frozen=True, slots=True)
 class ScheduleStanding:
-    """How a schedule stands. ``read_until`` (aware UTC) is of the entity that is furthest behind, if all were read."""
+    """The standing of a schedule. ``read_until`` (aware UTC) is that of the entity that is furthest behind, if all were
+    read.
+    """
 
     pause: Pause | None = None
     newest: NewestJob | None = None
@@ -77,8 +79,9 @@ class ScheduleStanding:
 
 @dataclass(frozen=True, slots=True)
 class EntityPosition:
-    """Where a schedule stands with an entity: at the job that read it at ``read_at``, ``since`` that job succeeded
-    (aware UTC; None for a job that has been deleted). ``starts_anew``: the next run cannot go on from there.
+    """A schedule's position in an entity: the job that read it at ``read_at``, and ``since`` when that job has
+    succeeded (aware UTC; None for a job that was deleted). With ``starts_anew`` the next run cannot continue from
+    there.
     """
 
     entity: EntityCode
@@ -90,9 +93,9 @@ class EntityPosition:
 
 @dataclass(frozen=True, slots=True)
 class Backfill:
-    """What was asked for, entity by entity, and which job does it.
+    """A back-fill that was requested, entity by entity, and the job that carries it out.
 
-    ``job_id`` is None while a job runs that has begun without knowing: the next one after ``running`` does it.
+    ``job_id`` is None while the job ``running`` runs, which began before the request: the next one carries it out.
     """
 
     requests: tuple[BackfillRequest, ...]
@@ -101,7 +104,7 @@ class Backfill:
 
 
 class ScheduleOperator:
-    """What can be asked of ``exportd.schedule`` besides what its owner edits."""
+    """Writes the requests of people and programs about schedules."""
 
     def __init__(self, pool: "Pool", quotas: QuotaSettings = DEFAULT_QUOTAS) -> None:
         self._pool = pool
@@ -115,7 +118,7 @@ class ScheduleOperator:
         organization: OrganizationId | None = None,
         action: str = "schedule run",
     ) -> JobId:
-        """Queue one more job, due now, paused or not; when the schedule is due next stays as it is.
+        """Queue another job, due now, even if the schedule is paused. Its next due time stays.
 
         Raises TransientError JOB_UNFINISHED while it has an unfinished job.
         """
@@ -125,19 +128,23 @@ class ScheduleOperator:
         return job_id
 
     async def pause(self, schedule_id: ScheduleId, *, actor: str, organization: OrganizationId | None = None) -> None:
-        """Have it fire no more; a job that is queued already goes on. Of several pauses the first stays."""
+        """Stop the schedule from firing. A job that is queued already goes on. A second pause does not replace the
+        first.
+        """
         async with self._held(schedule_id, "pausing a schedule", organization) as (connection, row):
             await connection.execute(_SQL["pause"], schedule_id, actor)
             await _note(connection, "schedule paused", actor, row)
 
     async def standing(self, schedule_ids: Collection[ScheduleId]) -> dict[ScheduleId, ScheduleStanding]:
-        """How these schedules stand, by one statement."""
+        """The standing of several schedules, read by one statement."""
         async with statements(self._pool, "looking at the schedules") as connection:
             rows = await connection.fetch(_SQL["standing"], list(schedule_ids))
         return {ScheduleId(row["id"]): _standing(row) for row in rows}
 
     async def positions(self, schedule_id: ScheduleId) -> list[EntityPosition]:
-        """Of the entities that it exports and has read, in its order; nothing for an unknown schedule."""
+        """The positions of the entities that a schedule exports and has read, in its order; none for an unknown
+        schedule.
+        """
         async with statements(self._pool, "looking at the positions of a schedule") as connection:
             rows = await connection.fetch(_SQL["positions"], schedule_id)
         return [
@@ -148,7 +155,7 @@ class ScheduleOperator:
         ]
 
     async def resume(self, schedule_id: ScheduleId, *, actor: str, organization: OrganizationId | None = None) -> None:
-        """Have it fire again; if it was due meanwhile, however often, it fires once now."""
+        """Let the schedule fire again. If it was due during the pause, even several times, it fires once now."""
         async with self._held(schedule_id, "resuming a schedule", organization) as (connection, row):
             await connection.execute(_SQL["resume"], schedule_id)
             await _note(connection, "schedule resumed", actor, row)
@@ -162,10 +169,10 @@ class ScheduleOperator:
         actor: str,
         organization: OrganizationId | None = None,
     ) -> JobId | None:
-        """Have the entity exported completely by the next run that begins after this; ``at_once`` queues that run.
+        """Let the next run that begins after this export the entity completely. ``at_once`` queues that run.
 
-        Raises PermanentError NOT_FOUND when the schedule does not export the entity; TransientError JOB_UNFINISHED when
-        it is to be at once and there is an unfinished job: nothing is asked for then.
+        Raises PermanentError NOT_FOUND when the schedule does not export the entity. Raises TransientError
+        JOB_UNFINISHED, and requests nothing, when it is to be at once and there is an unfinished job.
         """
         wanted = (Quota.WAITING_JOBS,) if at_once else ()
         async with self._held(schedule_id, "asking for a full export", organization, *wanted) as (connection, row):
@@ -182,11 +189,10 @@ class ScheduleOperator:
     async def backfill(
         self, schedule_id: ScheduleId, job_id: JobId, *, actor: str, organization: OrganizationId | None = None
     ) -> Backfill:
-        """Have everything that has changed since a past job, its own changes included, exported once more, now.
+        """Export again, now, everything that has changed since a past job began its windows.
 
-        An unfinished job that has not begun does it. If one runs, the next does, for the request outlasts that one.
-        Raises PermanentError NOT_FOUND when the schedule has no such job, JOB_STATE_UNFIT when no run of it ended
-        there.
+        An unfinished job that has not begun carries it out. If a job runs, the next one does. Raises PermanentError
+        NOT_FOUND when the schedule has no such job, JOB_STATE_UNFIT when no run of it ended there.
         """
         held = self._held(schedule_id, "asking for a back-fill", organization, Quota.WAITING_JOBS)
         async with held as (connection, row):
@@ -203,7 +209,7 @@ class ScheduleOperator:
     async def plan_backfill(
         self, schedule_id: ScheduleId, job_id: JobId, *, organization: OrganizationId | None = None
     ) -> Backfill:
-        """What ``backfill`` would ask for now. Nothing is asked for, and no job does it. Raises the same."""
+        """What ``backfill`` would request now. Nothing is requested. Raises as ``backfill`` does."""
         async with transaction(self._pool, "looking at a back-fill") as connection:
             row = _present(await connection.fetchrow(_SQL["hold"], schedule_id, organization), schedule_id)
             return Backfill(await _plan_held(connection, row, job_id), job_id=None)
@@ -215,7 +221,7 @@ class ScheduleOperator:
         return WheelState(row["schedules"], row["paused"], row["next_due"])
 
     async def read_until(self) -> dict[EntityCode, datetime]:
-        """Per entity, when the schedule that is furthest behind last read it (aware UTC)."""
+        """For each entity, the time (aware UTC) when the schedule that is furthest behind last read it."""
         async with statements(self._pool, "looking at the positions") as connection:
             return {EntityCode(row["entity"]): row["read_until"] for row in await connection.fetch(_SQL["lag"])}
 
@@ -223,7 +229,7 @@ class ScheduleOperator:
     async def _held(
         self, schedule_id: ScheduleId, doing: str, organization: OrganizationId | None, *wanted: Quota
     ) -> "AsyncIterator[tuple[Connection, asyncpg.Record]]":
-        """The schedule, locked until the end of the block; then all daemons get an event."""
+        """Lock the schedule until the block ends. Then all daemons get an event."""
         async with transaction(self._pool, doing) as connection:
             await admit_program(connection, organization, self._quotas, *wanted)
             row = _present(await connection.fetchrow(_SQL["hold"], schedule_id, organization), schedule_id)
@@ -268,10 +274,10 @@ async def _note(
 
 
 async def backfill_held(connection: "Connection", schedule: "asyncpg.Record", job_id: JobId, *, actor: str) -> Backfill:
-    """Have a locked schedule go back to where one of its jobs began, and fire it unless a job is unfinished.
+    """Let a locked schedule go back to where one of its jobs began its windows, and fire it unless a job is unfinished.
 
-    An earlier request that is not done yet stays. Raises PermanentError NOT_FOUND when the schedule has no
-    such job, JOB_STATE_UNFIT for one that has not succeeded or has no schedule.
+    An earlier request that is not carried out yet stays. Raises PermanentError NOT_FOUND when the schedule has no such
+    job, JOB_STATE_UNFIT for one that has not succeeded or has no schedule.
     """
     requests = await _plan_held(connection, schedule, job_id)
     document = json.dumps([request.to_json() for request in requests])
@@ -282,7 +288,7 @@ async def backfill_held(connection: "Connection", schedule: "asyncpg.Record", jo
 async def _plan_held(
     connection: "Connection", schedule: "asyncpg.Record", job_id: JobId
 ) -> tuple[BackfillRequest, ...]:
-    """What such a request would ask for, which nothing does yet. Raises the same."""
+    """The back-fill that such a request would make. Raises as ``backfill_held`` does."""
     _require_success(await connection.fetchrow(_SQL["hold_job"], job_id), schedule, job_id)
     rows = await connection.fetch(_JOBS_SQL["backfill_requests"], [schedule["id"]])
     documents = [json.loads(row["document"]) for row in rows]
@@ -319,12 +325,12 @@ def _require_success(job: "asyncpg.Record | None", schedule: "asyncpg.Record", j
 
 
 def _begins(row: "asyncpg.Record") -> Beginning | FullReason:
-    """Where an entity's window began in the past job; or why its next run is full."""
+    """Where an entity's window began in the past job, or the reason why its next run is full."""
     if not row["positioned"]:
         return FullReason.ENTITY_ADDED
     if not row["incremental"]:
-        # The job, or a later one, was full, perhaps for a reason that is not in the log; or it did not hold the
-        # entity yet, which has been exported in full since.
+        # The job, or a later one, was full, perhaps for a reason that the log does not show. Or it did not have the
+        # entity yet, which was exported in full since.
         return FullReason.REQUESTED
     if not row["logged"] or row["taken_at"] is None:
         return FullReason.LOG_PRUNED
@@ -332,7 +338,7 @@ def _begins(row: "asyncpg.Record") -> Beginning | FullReason:
 
 
 async def _next_job(connection: "Connection", schedule_id: UUID, code: str) -> tuple[JobId | None, JobId | None]:
-    """The job that begins next, fired now if there is none; else None, and the one that runs."""
+    """The job that begins next; it is queued now if there is none. If a job runs, returns None and the running job."""
     unfinished = await connection.fetchrow(_SQL["hold_unfinished_job"], schedule_id)
     if unfinished is None:
         return await fire_held(connection, schedule_id, code), None

@@ -4,9 +4,9 @@ The due times are in a timer wheel. The ticker sleeps until the wheel's next tic
 earlier: a schedule was changed, a job ended. It then reads that schedule again (``look_at``), or all of them
 (``wake``). It also polls all of them, for a wake-up may have been lost.
 
-Sleeping follows the monotonic clock, due times the wall clock. When the two have moved apart (NTP, a person, a
-suspended machine), the next poll at the latest notices it, and all schedules are read again. What was missed becomes
-one run; nothing is fired twice, for the due times are in the database.
+Sleeping follows the monotonic clock, due times follow the wall clock. When the two have moved apart (NTP, a person, a
+suspended machine), the next poll at the latest notices it, and all schedules are read again. Several missed firings
+become one run. Nothing is fired twice, because the due times are in the database.
 
 A schedule that is due but has an unfinished job is tried again when that job ends, and at each poll.
 """
@@ -39,17 +39,17 @@ NOTICED_STEP_S = 2.0
 """A wall clock that moved apart from the monotonic one by more than this was set, not slewed."""
 
 _ARMED_AT_ONCE = 500
-"""So many schedules in a few milliseconds; then others have their turn on the event loop."""
+"""How many schedules are put into the wheel at once, in a few milliseconds, before other tasks get their turn."""
 
 FIRED_TOGETHER = 200
-"""So many schedules fire in one transaction: ten thousand that are due together take seconds, not half a minute."""
+"""How many schedules fire in one transaction. So ten thousand that are due together take seconds, not half a minute."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
 
 class FiringTable(Protocol):
-    """What the ticker needs of ``ScheduleTable``."""
+    """The part of ``ScheduleTable`` that the ticker needs."""
 
     async def all(self) -> list[Schedule]: ...
 
@@ -59,7 +59,7 @@ class FiringTable(Protocol):
 
 
 class Ticker:
-    """One per daemon; several daemons may tick over the same table."""
+    """Fires the schedules of a table. Several daemons may do that with the same table."""
 
     def __init__(self, table: FiringTable, clock: Clock, *, poll_interval_s: float = POLL_INTERVAL_S) -> None:
         self._table = table
@@ -75,12 +75,12 @@ class Ticker:
         self._failures = 0
 
     def wake(self) -> None:
-        """Read all schedules again and fire what is due, soon. Call it when any of them may have changed."""
+        """Read all schedules again soon, and fire what is due. Call it when any of them may have changed."""
         self._all_changed = True
         self._woken.set()
 
     def look_at(self, schedule_id: ScheduleId) -> None:
-        """The same for one schedule, of thousands. Call it when it, or a job of it, changed."""
+        """The same for one schedule. Call it when it has changed, or a job of it."""
         self._changed.add(schedule_id)
         self._woken.set()
 
@@ -99,7 +99,7 @@ class Ticker:
 
     async def _tick_or_log(self) -> float:
         """Tick, and return the seconds until the next one."""
-        # Before the tick: what happens during it must wake the ticker again.
+        # Cleared before the tick, because events during the tick must wake the ticker again.
         self._woken = anyio.Event()
         reading, self._all_changed = self._all_changed, False
         changed, self._changed = self._changed, set()
@@ -143,7 +143,7 @@ class Ticker:
     # The wheel
 
     async def _arm_all(self, schedules: Iterable[Schedule], now: datetime) -> None:
-        """Have exactly these in the wheel. What was taken out of it and not fired is thereby due again."""
+        """Put exactly these schedules into the wheel. Those that were taken out and not fired are due again."""
         if _in_ms(now) < self._wheel.now_ms:
             # Time in a wheel does not go back.
             self._wheel = TimerWheel(_in_ms(now))
@@ -151,7 +151,7 @@ class Ticker:
         await self._arm_these(list(self._timers), schedules, now)
 
     async def _arm_these(self, looked_for: Iterable[ScheduleId], found: Iterable[Schedule], now: datetime) -> None:
-        """Have those that were found in the wheel, and the others of them no longer."""
+        """Put the schedules that were found into the wheel, and take the others out of it."""
         gone = set(looked_for) & set(self._timers)
         for number, schedule in enumerate(found, 1):
             gone.discard(schedule.id)
@@ -187,7 +187,7 @@ class Ticker:
             jobs = await self._table.fire(firings, now=now)
         except PermanentError as error:
             if len(firings) > 1:
-                # What is wrong with one must not keep the others from being fired.
+                # An error in one schedule must not keep the others from being fired.
                 return sum([await self._fire([firing], now) for firing in firings])
             _log_failure("a schedule could not be fired", error, **_names(firings[0]))
             return 0
@@ -204,12 +204,12 @@ class Ticker:
 
 
 def _firing(schedule: Schedule, now: datetime) -> Firing:
-    """What firing a schedule means that is due."""
+    """The firing of a schedule that is due."""
     rule = schedule.declaration.rule
     if _is_out_of_reach(schedule, now):
         due_at = now
     else:
-        # The wheel knows milliseconds: it can be early by a part of one.
+        # The wheel counts whole milliseconds, so it can be early by a fraction of one.
         passed = max(now, schedule.next_due_at)
         due_at = calendar.latest_due(rule, due=schedule.next_due_at, now=passed)
     return Firing(schedule, due_at, calendar.next_due(rule, last_due=due_at))
@@ -230,7 +230,7 @@ def _log_failure(event: str, error: ExportdError, **values: object) -> None:
 
 
 def _lead_s(clock: Clock) -> float:
-    """By how much the wall clock is ahead of the monotonic one."""
+    """How far the wall clock is ahead of the monotonic one, in seconds."""
     return clock.now().timestamp() - clock.monotonic()
 
 

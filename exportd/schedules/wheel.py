@@ -80,7 +80,7 @@ class TimerWheel(Generic[T]):
         return self._count
 
     def insert(self, due_ms: int, item: T) -> Timer[T]:
-        """Have ``item`` handed out by the first ``advance`` that reaches ``due_ms``, which may have passed.
+        """Insert ``item``. The first ``advance`` that reaches ``due_ms``, which may have passed already, returns it.
 
         Raises ValueError for a due time after LATEST_MS.
         """
@@ -92,7 +92,7 @@ class TimerWheel(Generic[T]):
         return timer
 
     def cancel(self, timer: Timer[T]) -> bool:
-        """Take a timer out; False when it has expired or was cancelled before."""
+        """Remove a timer. Returns False when it has expired or was cancelled before."""
         slot = timer._slot
         if slot is None:
             return False
@@ -134,8 +134,8 @@ class TimerWheel(Generic[T]):
         return expired
 
     def next_tick(self) -> int | None:
-        """When to call ``advance`` next: not after the earliest due time, and mostly well before a distant one,
-        as timers then move to finer rings. None when nothing waits.
+        """The time for the next call of ``advance``. It is never after the earliest due time, and often before a
+        distant one, because timers then move to finer rings. None when no timer waits.
         """
         earliest = self._earliest()
         return None if earliest is None else earliest[0]

@@ -1,4 +1,4 @@
-"""What no single key can tell: rules, duplicate codes, references between destinations, schedules and entities.
+"""Checks between keys: rules, duplicate codes, references between destinations, schedules and entities.
 
 The checks look at the raw data and ignore values of the wrong type, whose own problem is reported too: a person sees
 every problem at once.
@@ -17,11 +17,11 @@ from exportd.settings.schema import ALL_ENTITIES
 from exportd.settings.sentences import did_you_mean
 
 CheckRule = Callable[[Rule], list[str]]
-"""Says what is wrong with a rule, one sentence each; empty when it is good."""
+"""Returns the problems of a rule, one sentence each; empty for a valid rule."""
 
 
 class _Destinations:
-    """Which codes an organization has declared, and which organizations a code; there may be thousands."""
+    """The declared codes of each organization, and the organizations of each code. There may be thousands."""
 
     def __init__(self, tables: Iterable[Mapping[str, Any]]) -> None:
         self.of: dict[str, set[str]] = defaultdict(set)
@@ -35,7 +35,7 @@ class _Destinations:
 
 
 def check_schedules_and_destinations(document: Document, *, check_rule: CheckRule) -> list[Problem]:
-    """Every problem between the parts of the document, entities aside."""
+    """All problems between the parts of the document, except those of entities."""
     problems = [*_duplicates(document, "destination"), *_duplicates(document, "schedule")]
     destinations = _Destinations(table for _, table in document.tables("destination"))
     for path, schedule in document.tables("schedule"):
@@ -45,7 +45,7 @@ def check_schedules_and_destinations(document: Document, *, check_rule: CheckRul
 
 
 def check_ways_in(document: Document) -> list[Problem]:
-    """What the ways into the console need of each other."""
+    """The problems between the settings of the console's entrances."""
     control = document.data.get("control")
     control = control if isinstance(control, dict) else {}
     problems = []

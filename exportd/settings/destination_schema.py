@@ -27,12 +27,12 @@ _PROJECT_NUMBER = re.compile(r"[0-9]{1,20}", re.ASCII)
 _POOL_PART = re.compile(r"[a-z0-9-]{4,32}")
 _POOL_LINE = re.compile(r"(?P<organization>[^/\\]+) (?P<pool>[0-9]{1,20}(?:/[a-z0-9-]{4,32}){1,2})", re.ASCII)
 _SERVICE_ACCOUNT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}@[A-Za-z0-9][A-Za-z0-9.-]{0,252}")
-# A store that only speaks like AWS has names for accounts, or none.
+# Stores that only implement the API of AWS use names for accounts, or none.
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::[A-Za-z0-9_-]{0,64}:role/\S+", re.ASCII)
 
 
 class Scheme(StrEnum):
-    """How the URL of each kind of destination begins; its names are the kinds, as the configuration calls them."""
+    """The URL scheme of each kind of destination, by the kind's name in the configuration."""
 
     DIRECTORY = "file"
     S3 = "s3"
@@ -316,7 +316,7 @@ class GcsDestination(_Destination):
 
 
 def _kind_of(document: Any) -> str:
-    """Which kind is meant: a directory unless it is said."""
+    """The kind of a destination: a directory if none is given."""
     kind = document.get("type") if isinstance(document, dict) else getattr(document, "type", None)
     return "DIRECTORY" if kind is None else str(kind)
 

@@ -23,7 +23,7 @@ _HOST_OPTIONS = ("host", "port", "dbname", "database")
 
 
 def setting_of(path: str, field: FieldInfo) -> Setting:
-    """The effect and the scope that a key declares; TypeError when it declares none."""
+    """The effect and the scope that a key declares. Raises TypeError when it declares none."""
     settings = [item for item in field.metadata if isinstance(item, Setting)]
     if len(settings) != 1:
         raise TypeError(f"{path} needs one Setting(effect, scope) in its annotation, but has {len(settings)}")
@@ -40,7 +40,7 @@ KEYS: Mapping[str, Setting] = {
 
 
 class ChangeKind(StrEnum):
-    """What became of a thing."""
+    """The kinds of changes."""
 
     ADDED = "added"
     REMOVED = "removed"
@@ -50,7 +50,7 @@ class ChangeKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One thing that is different. ``subject`` is a key, or what it is: ``schedule hourly of org-acme``."""
+    """One change. ``subject`` is a key, or a thing such as ``schedule hourly of org-acme``."""
 
     kind: ChangeKind
     subject: str
@@ -63,7 +63,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Everything that is different; it holds no secret."""
+    """All changes. They contain no secrets."""
 
     changes: tuple[Change, ...] = ()
 
@@ -85,7 +85,7 @@ def compare(
     old_entities: Mapping[EntityCode, Entity],
     new_entities: Mapping[EntityCode, Entity],
 ) -> Difference:
-    """What is different in ``new``."""
+    """The changes from ``old`` to ``new``."""
     return Difference(
         (
             *_keys(old, new),
@@ -97,7 +97,7 @@ def compare(
 
 
 def effective(old: Settings, new: Settings) -> Settings:
-    """``new`` as far as it can hold without a restart; the rest stays as it was."""
+    """``new`` as far as it takes effect without a restart. The rest stays as it was."""
     sections: dict[str, Section] = {}
     for name, (before, after) in _sections(old, new).items():
         kept = {
@@ -133,7 +133,7 @@ def _needs_restart(path: str, old: object, new: object) -> bool:
 
 
 def _place(dsn: str) -> Hashable:
-    """Which database a DSN names; user, password and other options do not matter."""
+    """The database that a DSN names, without user, password and other options."""
     parts = urlsplit(dsn)
     options = tuple(pair for pair in sorted(parse_qsl(parts.query)) if pair[0] in _HOST_OPTIONS)
     return parts.netloc.rpartition("@")[2], parts.path.strip("/"), options
@@ -155,7 +155,7 @@ def _things(noun: str, old: Mapping[Any, Any], new: Mapping[Any, Any]) -> Iterat
 
 
 def _differing(old: Any, new: Any) -> str:
-    """Which of its keys differ. Their values may be long, or secret: they stay out."""
+    """The keys that differ, without their values, which may be long or secret."""
     names = getattr(type(new), "model_fields", None) or type(new).__dataclass_fields__
     differing = [name for name in names if getattr(old, name, None) != getattr(new, name)]
     return ", ".join(differing)

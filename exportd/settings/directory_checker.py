@@ -1,7 +1,7 @@
-"""Tries whether the directories of the settings can be written: spool, control socket, directory destinations; and
-who may read the file of the DSN.
+"""Checks whether the directories of the settings can be written: spool, control socket, directory destinations; and who
+may read the file of the DSN.
 
-Apart from loading, because only the daemon and ``exportd check`` need to write there.
+Separate from loading, because only the daemon and ``exportd check`` need to write there.
 """
 
 import os
@@ -36,8 +36,8 @@ def check_directories(settings: Settings) -> list[Problem]:
 
 
 def overlapping_directories(settings: Settings) -> list[Problem]:
-    """A problem for each directory destination that is the spool, lies in it, or holds it: each would remove or deliver
-    the files of the other. Links are followed.
+    """A problem for each directory destination that is the spool, is inside it, or contains it, because each would
+    remove or deliver the other's files. Links are followed.
     """
     spool = settings.spool.directory.resolve()
     problems = []
@@ -75,7 +75,8 @@ def check_places(settings: Settings) -> list[Problem]:
 
 
 def dsn_risks(database: DatabaseSettings) -> list[str]:
-    """What works and is a risk: a connection over a network without proof, a file that all can read.
+    """Risks that do not prevent working: a connection over a network without verification, a file that all users can
+    read.
 
     Looks at the file only.
     """

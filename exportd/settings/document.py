@@ -1,7 +1,7 @@
 """A TOML document with the place of every key, so that each problem can say ``file:line: key: sentence``.
 
-``tomllib`` tells the line of a syntax error only. The scanner walks a text that ``tomllib`` has accepted and notes the
-line of every key, table and array item; of the values it understands only where they end.
+``tomllib`` reports only the line of a syntax error. The scanner reads a text that ``tomllib`` has accepted, and records
+the line of every key, table and array item. It only needs to find the ends of values.
 """
 
 import re
@@ -15,7 +15,7 @@ from typing import Any
 from exportd.model.errors import Problem, SettingsError
 
 KeyPath = tuple[str | int, ...]
-"""The way to a value: keys, and indexes from 0 of array items (``("schedule", 0, "cron")``)."""
+"""The path to a value: keys, and indexes of array items from 0 (``("schedule", 0, "cron")``)."""
 
 _BARE_KEY = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
 _BLANKS = frozenset(" \t")
@@ -89,7 +89,7 @@ class _Scanner:
         return path
 
     def _newest(self, path: KeyPath) -> KeyPath:
-        """Inside an array of tables, a header means the table that was opened last."""
+        """The path with indexes: inside an array of tables, a header means the table that was opened last."""
         tables = self._tables_in.get(path, 0)
         return (*path, tables - 1) if tables else path
 
@@ -158,7 +158,7 @@ class _Scanner:
             self._scan_pair(path)
 
     def _next_item(self, closing: str) -> bool:
-        """Skips to the next item of an array or inline table; False behind its end."""
+        """Skip to the next item of an array or inline table. Returns False after its end."""
         self._skip(_BLANKS_AND_LINE_ENDS)
         if self._peek() == ",":
             self._position += 1
@@ -212,9 +212,9 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 @dataclass(frozen=True)
 class Document:
-    """``name`` is the file as the person named it, ``data`` what ``tomllib`` read from its ``text``.
+    """A TOML file. ``name`` is its path as the person wrote it, ``data`` what ``tomllib`` has read from its ``text``.
 
-    Documents compare equal whatever they hold, so that equal settings from different files are equal.
+    All documents compare equal, so that equal settings from different files are equal.
     """
 
     name: str = field(compare=False)
@@ -223,11 +223,11 @@ class Document:
 
     @cached_property
     def lines(self) -> Lines:
-        """Found with the first problem: that takes longer than reading the file, and most files have no problem."""
+        """Computed for the first problem, because it takes longer than reading the file, and most files have none."""
         return locate(self.text)
 
     def tables(self, kind: str) -> Iterator[tuple[KeyPath, dict[str, Any]]]:
-        """Each ``[[kind]]`` with its key path; what is no table is left out."""
+        """Each ``[[kind]]`` with its key path. Items that are not tables are left out."""
         tables = self.data.get(kind)
         for index, table in enumerate(tables if isinstance(tables, list | tuple) else ()):
             if isinstance(table, dict):
@@ -256,12 +256,12 @@ def parse(text: str, *, name: str) -> Document:
 
 
 def sorted_by_line(problems: Iterable[Problem]) -> list[Problem]:
-    """In the order in which a person meets them, file by file."""
+    """The problems in the order of the lines, file by file."""
     return sorted(problems, key=_place)
 
 
 def format_path(path: KeyPath) -> str:
-    """A key path as a person reads it: ``schedule[1].cron``."""
+    """A key path in words: ``schedule[1].cron``."""
     shown = ""
     for step in path:
         if isinstance(step, int):

@@ -1,7 +1,7 @@
-"""Reads a DSN, as libpq would, into what the driver takes. Pure. Every sentence leaves out what may be a secret.
+"""Reads a DSN as libpq does, and converts it for the driver. Pure. Sentences leave out everything that may be a secret.
 
-What libpq knows and our driver does not is dropped where that changes nothing, and refused by name elsewhere: the
-driver would hand it to the server as a setting, whose refusal says nothing of the DSN.
+Options that libpq supports and the driver does not are dropped if that changes nothing, and refused by name otherwise.
+The driver would send them to the server as settings, and the server's refusal would not mention the DSN.
 """
 
 import re
@@ -24,13 +24,13 @@ _TAKEN = frozenset(
     | {"sslrootcert", "sslcrl", "sslpassword", "sslnegotiation", "ssl_min_protocol_version", "ssl_max_protocol_version"}
     | {"target_session_attrs", "krbsrvname", "gsslib", "options", "application_name"}
 )
-"""What the driver takes; of these exportd sets ``application_name`` itself."""
+"""The options that the driver supports. exportd sets ``application_name`` itself."""
 
 _DROPPED = frozenset(
     {"keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout", "sslcompression"}
     | {"sslsni", "fallback_application_name", "gssdelegation", "load_balance_hosts", "connect_timeout"}
 )
-"""What changes nothing here: exportd has time-outs and keep-alives of its own."""
+"""Options without effect here, because exportd has its own timeouts and keep-alives."""
 
 _HARMLESS_VALUES: Mapping[str, frozenset[str]] = {
     "channel_binding": frozenset({"disable", "prefer"}),
@@ -40,7 +40,7 @@ _HARMLESS_VALUES: Mapping[str, frozenset[str]] = {
     "pgbouncer": frozenset({"false"}),
     "replication": frozenset({"false", "off", "no", "0"}),
 }
-"""What changes nothing with these values, in lower case, and is refused with others."""
+"""Options that have no effect with these values (in lower case), and are refused with others."""
 
 _REFUSED: Mapping[str, str] = {
     "channel_binding": "the driver cannot bind channels; take it out, and write sslmode=verify-full, which proves the "
@@ -77,7 +77,7 @@ _SESSIONS = frozenset({"any", "read-write", "primary"})
 
 @dataclass(frozen=True, slots=True)
 class Dsn:
-    """What a DSN says. ``text`` is for the driver; ``hosts`` is as written, with ports, None for the default."""
+    """The content of a DSN. ``text`` is for the driver. ``hosts`` are as written, with ports; None for the default."""
 
     text: str = field(repr=False)
     hosts: str | None
@@ -100,7 +100,7 @@ class Dsn:
 
 
 def read_dsn(text: str) -> Dsn:
-    """What a DSN says. Raises ValueError with a sentence that holds none of its values."""
+    """Read a DSN. Raises ValueError with a sentence that contains none of its values."""
     if not text.startswith(_SCHEMES):
         raise ValueError(_EXAMPLE)
     if len(text) > MAX_DSN_LENGTH:
@@ -130,13 +130,15 @@ def read_dsn(text: str) -> Dsn:
 
 
 def check_dsn(dsn: str) -> str:
-    """A DSN that the driver takes; ValueError otherwise, whose sentence does not repeat it: it may hold a password."""
+    """Check a DSN. Raises ValueError when the driver cannot use it. The sentence does not repeat it, because it may
+    contain a password.
+    """
     read_dsn(dsn)
     return dsn
 
 
 def _check_characters(text: str) -> None:
-    """Find what a person wrote into a password as it is, and what cuts the DSN into other parts than meant."""
+    """Find unescaped characters of a password that split the DSN into other parts than meant."""
     rest = text.partition("://")[2]
     if blank := _BLANKS.search(text):
         what = "a space" if blank[0] == " " else "a control character"
@@ -149,7 +151,7 @@ def _check_characters(text: str) -> None:
         raise ValueError('has an "@" in the user or the password, which has to be written as %40')
     if end is None or "@" in authority:
         return
-    # An "@" that comes too late: before it is a password, and something in it has ended the part of hosts.
+    # An "@" after the end of the hosts belongs to a password with an unescaped character.
     beyond = rest[end.start() :]
     path = beyond.partition("?")[0] if end[0] == "/" else beyond
     name, colon, port = authority.rpartition(":")
@@ -172,7 +174,7 @@ def _options(query: str) -> dict[str, str]:
 
 
 def _refusal(name: str, value: str, options: Mapping[str, str]) -> str | None:
-    """Why an option cannot be; None for one that can."""
+    """Why an option is refused; None for an allowed one."""
     if name in _TAKEN or name in _DROPPED:
         return _wrong_value(name, value)
     bound = name == "channel_binding" and options.get("sslmode") == "verify-full"
@@ -180,7 +182,7 @@ def _refusal(name: str, value: str, options: Mapping[str, str]) -> str | None:
         return None
     if name in _REFUSED:
         return _REFUSED[name]
-    # Anything else is a setting of the server, which knows it or refuses it by name.
+    # Anything else is a setting of the server, which knows it or refuses it by its name.
     meant = closest(name, _TAKEN | _DROPPED | _HARMLESS_VALUES.keys())
     return f"did you mean {meant}?" if meant else None
 
@@ -212,7 +214,9 @@ def _connect_timeout_s(options: Mapping[str, str]) -> float | None:
 
 
 def _check_port(host: str) -> None:
-    """Of ``host:port`` or ``[v6]:port``; nothing is said of the value, which may be a password without its user."""
+    """Check the port of ``host:port`` or ``[v6]:port``. The sentence does not repeat the value, which may be a password
+    without its user.
+    """
     _, colon, port = host.rpartition("]")[2].rpartition(":")
     if colon and not (re.fullmatch(r"[0-9]{1,5}", port) and 0 < int(port) <= _MAX_PORT):
         raise ValueError(
@@ -231,7 +235,7 @@ def _is_here(host: str) -> bool:
 
 
 def check_reader_dsn(dsn: str) -> str:
-    """A DSN as for ``check_dsn``, or nothing; ValueError otherwise."""
+    """Check a DSN as ``check_dsn`` does; an empty one is allowed."""
     return check_dsn(dsn) if dsn else dsn
 
 
@@ -247,7 +251,7 @@ def with_user(dsn: str, user: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a DSN points, for people to read: never the password. None is left to the driver's defaults."""
+    """The address in a DSN, for people to read, without the password. None stands for the driver's defaults."""
 
     host: str | None
     database: str | None
@@ -255,7 +259,9 @@ class Address:
 
     @classmethod
     def of(cls, dsn: str) -> "Address":
-        """Reads a DSN. A malformed one raises nothing and names nothing, for a part of it may be a secret."""
+        """Read a DSN. A malformed one raises no error and gives an empty address, because a part of it may be a
+        secret.
+        """
         try:
             read = read_dsn(dsn)
         except ValueError:

@@ -32,11 +32,11 @@ DSN_VARIABLE = "EXPORTD_DATABASE_DSN"
 """The only environment variable that changes a setting."""
 
 _UNUSED_DSN = "postgresql:///"
-"""Stands in for a DSN whose problem is reported already."""
+"""Replaces a DSN whose problem is reported already."""
 
 
 class KnownEntities(Protocol):
-    """What the settings need to know of a catalog."""
+    """The part of a catalog that the settings need."""
 
     @property
     def entities(self) -> Mapping[EntityCode, Entity]: ...
@@ -191,7 +191,9 @@ def _dsn_problems(dsn: str, *, where: str) -> list[Problem]:
 def _load(
     document: Document, path: Path, check_rule: CheckRule, environment: Mapping[str, str] | None
 ) -> tuple[Settings | None, Path | None, list[Problem]]:
-    """The settings (None when a key is wrong), the catalog's file as far as it is known, and the problems."""
+    """Read the file. Returns the settings (None when a key is wrong), the catalog's file if it is known, and the
+    problems.
+    """
     folder = path.absolute().parent
     data = {**{name: {} for name in TABLES}, **document.data}
     environment = os.environ if environment is None else environment

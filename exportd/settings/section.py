@@ -1,4 +1,4 @@
-"""What every table of the configuration is built from: strictness, the kinds of values, what a setting says of itself.
+"""The base of all tables of the configuration: strictness, the kinds of values, and the metadata of a setting.
 
 Pure. Sizes are written as people write them: ``"6 GB"`` is 6,000,000,000 bytes, ``"512 MiB"`` is 512 × 2²⁰.
 """
@@ -64,33 +64,33 @@ class Section(BaseModel):
 
 
 class Effect(StrEnum):
-    """When a value that a reload brings is used."""
+    """When a reload puts a new value into effect."""
 
     AT_ONCE = "at once"
     NEXT_JOB = "next job"
-    """A job that runs ends with the value with which it began."""
+    """A running job keeps the value with which it began."""
     RESTART = "restart"
     """The daemon keeps the old value until it is started again."""
     LOGIN_AT_ONCE = "at once; restart for another database"
-    """Of a DSN: another user or password is used at once, another server or database after a restart."""
+    """For a DSN: another user or password is used at once, another server or database after a restart."""
 
 
 class Scope(StrEnum):
-    """Whose a setting is: whether the daemons of one database may differ in it.
+    """Whether the daemons of one database may have different values of a setting.
 
-    Any daemon may run any job, by its own settings. So what decides the content of exports, how long things are kept
-    and what the triggers do has to be the same for all of them.
+    Any daemon may run any job with its own settings. So settings that decide the content of exports, how long things
+    are kept and what the triggers do have to be the same for all of them.
     """
 
     HOST = "host"
-    """May differ: how much a host can do, where its files are, who may log in there."""
+    """May differ: what a host can do, where its files are, who may log in there."""
     DATABASE = "database"
     """Has to be the same for all daemons of the database; they report it when it is not."""
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What a key of a table says of itself, as metadata of its annotation. Each key has exactly one."""
+    """The metadata of a key, in its annotation. Each key has exactly one."""
 
     effect: Effect
     scope: Scope
@@ -223,7 +223,9 @@ def _parse_text(text: str) -> int:
 
 
 def _absolute(value: object, info: ValidationInfo) -> object:
-    """Paths are relative to the configuration file's folder, which the loader hands in as the context."""
+    """Make a path absolute. It is relative to the configuration file's folder, which the loader passes as the
+    context.
+    """
     match value:
         case Path():
             path = value
@@ -257,11 +259,11 @@ Code = Annotated[str, AfterValidator(check_code)]
 Organization = Annotated[str, AfterValidator(check_organization)]
 Name = Annotated[str, AfterValidator(check_name)]
 BoundedCode = Annotated[str, Field(max_length=MAX_CODE_LENGTH)]
-"""A code that is looked up, so that only its length counts."""
+"""A code that is only looked up, so only its length is checked."""
 
 Names = Annotated[
     tuple[Annotated[str, Field(max_length=MAX_NAME_LENGTH)], ...], Field(strict=False, max_length=MAX_NAMES)
 ]
-"""Of groups, hosts and the like."""
+"""Names of groups, hosts and the like."""
 
 EntityNames = Annotated[tuple[BoundedCode, ...], Field(strict=False, max_length=MAX_ENTITIES)]

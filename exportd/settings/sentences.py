@@ -1,4 +1,4 @@
-"""What pydantic found, said in plain sentences with file, line and key.
+"""Turns the errors of pydantic into plain sentences with file, line and key.
 
 Every kind of error that our schemas can raise has its sentence here; a test feeds every kind of value to each key and
 looks for words of the library.
@@ -31,7 +31,7 @@ _EXPECTED = {
 
 
 def problems_of(error: ValidationError, *, document: Document, model: type[BaseModel]) -> list[Problem]:
-    """One problem per fault, in the order of the lines. ``model`` is what the document was validated against."""
+    """One problem for each error, in the order of the lines. ``model`` is the model of the document."""
     found = []
     for detail in error.errors(include_url=False):
         path, owner = _locate(detail["loc"], model)
@@ -153,7 +153,7 @@ def _explanation(path: KeyPath, owner: type[BaseModel] | None) -> str:
 
 
 def _places_of(key: str, model: type[BaseModel], path: KeyPath = ()) -> Iterator[KeyPath]:
-    """Where else the schema has a key of this name."""
+    """The other tables of the schema that have a key of this name."""
     for name, field in model.model_fields.items():
         if name == key:
             yield (*path, name)
@@ -162,7 +162,7 @@ def _places_of(key: str, model: type[BaseModel], path: KeyPath = ()) -> Iterator
 
 
 def models_in(annotation: Any) -> list[type[BaseModel]]:
-    """The models that an annotation is about: itself, the items of a list, the variants of a union."""
+    """The models in an annotation: itself, the items of a list, the variants of a union."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     if get_origin(annotation) in {tuple, list, Union, UnionType, Annotated}:
@@ -209,7 +209,7 @@ def closest(word: str, known: Iterable[str]) -> str | None:
 
 
 def did_you_mean(word: str, known: Iterable[str], *, what: str) -> str:
-    """The end of a sentence about an unknown name: the closest one, or all of them when they are few."""
+    """The end of a sentence about an unknown name: the closest known one, or all if they are few."""
     names = list(known)
     match = closest(word, names)
     if match is not None:

@@ -30,18 +30,19 @@ from exportd.spool.spool import Spool
 from exportd.stores.layout import file_name
 
 BLOCK_BYTES = 2 << 20
-"""With a quarter of that, two streams of a table take a tenth longer: they wait for the thread more often."""
+"""With a quarter of this size, two streams of a table take a tenth longer, because they wait for the thread more often.
+"""
 
 # What a file's header and trailer, deflate on data that it cannot compress, and whole blocks of the disk add to what is
 # written. The exact size replaces the estimate as soon as the block is written.
 _OVERHEAD_BYTES = folders.BLOCK_BYTES
 
 _SMALL_BYTES = 64 << 10
-"""What is left of an entity is written together with that of others if it is no more."""
+"""If no more than this is left of an entity, it is written together with the rest of other entities."""
 
 _ABORT_TIMEOUT_S = 5.0
 
-# Of its own: a thread of asyncio's default executor may hang, in a look-up of a name for instance.
+# A separate executor, because threads of asyncio's default executor may hang, for instance in name resolution.
 _COMPRESSION = ThreadPoolExecutor(thread_name_prefix="compression")
 
 _logger = structlog.get_logger()
@@ -87,7 +88,7 @@ class EntityWriter:
         self._files: dict[int, PartFile] = {}
         self._filling: list[bytes] = []
         self._filling_bytes = 0
-        # One of anyio is dear to make, and most entities of a small job never have to wait.
+        # Not anyio's lock, which takes long to make: most entities of a small job never have to wait.
         self._turn = asyncio.Lock()
         self._in_thread: asyncio.Future[Any] | None = None
         self._reserved_bytes = 0
@@ -95,7 +96,7 @@ class EntityWriter:
         self._failure: ExportdError | None = None
 
     async def write(self, rows: bytes) -> None:
-        """Take whole rows; returns at once unless a block is full and the previous one is still in the thread.
+        """Take whole rows. Returns at once, unless a block is full while the previous one is still in the thread.
 
         Raises TransientError or PermanentError when the spool is full or fails; nothing may be written after that.
         """
@@ -119,10 +120,11 @@ class EntityWriter:
         return self._filling_bytes
 
     async def prepare_end(self, small_parts: SmallPartsWriter | None) -> tuple[Callable[[], Fed], int]:
-        """The work that writes what is left, after which the file's name is not durable yet, and the bytes it needs.
+        """Return the function that writes what is left, and the bytes that it needs. The file's name is not durable
+        after it.
 
-        They have to be reserved. With ``small_parts``, an entity of which nothing has been written yet becomes one of
-        these.
+        The caller has to reserve these bytes. With ``small_parts``, an entity of which nothing was written yet is added
+        to them.
         """
         async with self._turn:
             self._check()
@@ -145,11 +147,11 @@ class EntityWriter:
         self._reserved_bytes = size_bytes
 
     def wait_for(self, work: "asyncio.Future[list[Fed | OSError]]") -> None:
-        """Let ``abort`` wait for the work, lest it removes files while the thread makes them."""
+        """Let ``abort`` wait for this work, so that it does not remove files while the thread creates them."""
         self._in_thread = work
 
     def end(self, work: "asyncio.Future[list[Fed | OSError]]", place: int) -> None:
-        """Note what the work, in which this writer's end has its ``place``, did."""
+        """Record what the work has done, in which this writer's end has the index ``place``."""
         self._take(lambda: work.result()[place])  # work itself raises what is the folder's, which is that of all
         self._progress.done = True
 
@@ -159,7 +161,8 @@ class EntityWriter:
         with anyio.move_on_after(_ABORT_TIMEOUT_S, shield=True):
             if self._in_thread is not None:
                 await asyncio.wait({self._in_thread})
-                # Retrieved, or asyncio logs that it never was. The failure is known already, or no longer matters.
+                # Retrieve the exception, because asyncio logs those that are never retrieved. It is known already, or
+                # does not matter any more.
                 self._in_thread.exception()
             self._in_thread = None
             await anyio.to_thread.run_sync(self._sequence.discard)
@@ -186,7 +189,7 @@ class EntityWriter:
         # ``wait`` leaves the future alone when this task is cancelled: a thread cannot be stopped half-way.
         await asyncio.wait({done})
         if self._in_thread is not done:
-            # Aborted while this stream was still waiting.
+            # The writer was aborted while this stream was waiting.
             raise self._stopped()
         self._take(done.result)
 
@@ -258,10 +261,11 @@ class EntityWriter:
 
 
 async def finish_together(writers: Sequence[EntityWriter]) -> tuple[Part, ...]:
-    """Finish the writers of a job; the parts of all of them, each writer's in its place. Raises as ``write`` does.
+    """Finish the writers of a job. Returns the parts of each writer, in the order of the writers. Raises as ``write``
+    does.
 
-    What is left of those that have little left is written in one call of a worker thread, and kept in one file. When it
-    raises, all have to be aborted.
+    Writers that have little left are finished in one call of a worker thread, and their rest is kept in one file. If
+    this raises, all writers have to be aborted.
     """
     small = [writer for writer in writers if writer.left_bytes <= _SMALL_BYTES]
     for writer in writers:
@@ -274,7 +278,7 @@ async def finish_together(writers: Sequence[EntityWriter]) -> tuple[Part, ...]:
 
 async def _finish(writers: Sequence[EntityWriter], small_parts: SmallPartsWriter | None = None) -> None:
     prepared = [await writer.prepare_end(small_parts) for writer in writers]
-    # Once for all: they are finished, or given up, together.
+    # One for all writers, because they are finished or aborted together.
     await writers[0].reserve(sum(needed_bytes for _, needed_bytes in prepared))
     ends = [end for end, _ in prepared]
     journal = writers[0].spool.journal
@@ -289,11 +293,11 @@ async def _finish(writers: Sequence[EntityWriter], small_parts: SmallPartsWriter
 def _end_all(
     ends: Sequence[Callable[[], Fed]], small_parts: SmallPartsWriter | None, journal: JournalKeeper
 ) -> list[Fed | OSError]:
-    """What each did, or why it could not: the sentence names the entity that it was."""
+    """End all writers. Returns what each has done, or raises an error whose sentence names the entity."""
     outcomes = [_outcome(end) for end in ends]
     if small_parts is not None:
         taken_bytes = small_parts.finish()
-        # One has to account for the space that all take.
+        # One writer accounts for the space of the file that they share.
         place, fed = next((place, fed) for place, fed in enumerate(outcomes) if isinstance(fed, Fed))
         outcomes[place] = replace(fed, taken_bytes=fed.taken_bytes + taken_bytes)
     reports = [outcome for outcome in outcomes if isinstance(outcome, Fed)]
@@ -301,7 +305,7 @@ def _end_all(
     for folder in {path.parent for path in written if small_parts is None or path != small_parts.path}:
         folders.sync(folder)
         folders.sync(folder.parent)
-        # Nor does what an earlier attempt left there come back.
+        # Also keeps removed files of an earlier attempt from coming back.
         journal.sync()
     return outcomes
 

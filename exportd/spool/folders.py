@@ -18,7 +18,7 @@ FILE_MODE = 0o600
 PARTIAL_SUFFIX = ".partial"
 
 BLOCK_BYTES = 4096
-"""What file systems give out at once: the smallest file takes as much."""
+"""The block size of file systems: the smallest file takes this much."""
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
@@ -29,23 +29,23 @@ def partial_path(path: Path) -> Path:
 
 
 def disk_bytes(size_bytes: int) -> int:
-    """What a file of ``size_bytes`` takes of the disk: whole blocks."""
+    """The bytes that a file of ``size_bytes`` takes on the disk, in whole blocks."""
     return -(-size_bytes // BLOCK_BYTES) * BLOCK_BYTES
 
 
 def taken_bytes(folder: Path) -> int:
-    """What the files of a flat folder take of the disk."""
+    """The bytes that the files of a flat folder take on the disk."""
     return sum(disk_bytes(path.stat().st_size) for path in folder.iterdir())
 
 
 def create(path: Path) -> BinaryIO:
-    """A new, empty file for the daemon's user only."""
+    """Create an empty file that only the daemon's user can read and write."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
     return os.fdopen(descriptor, "wb")
 
 
 def replace(path: Path, data: bytes) -> int:
-    """Write a small file in one go, in place of one that is there; the bytes of the disk that it takes more.
+    """Write a small file in one go, replacing one that is there. Returns by how many bytes the space on the disk grows.
 
     After a crash of the machine the file may be the old one, or none, or damaged.
     """
@@ -60,7 +60,7 @@ def replace(path: Path, data: bytes) -> int:
 def finish(file: BinaryIO, path: Path, *, syncs_name: bool = True) -> None:
     """Close a file written at ``partial_path(path)`` and give it its final name, so that both survive a crash.
 
-    Without ``syncs_name`` the name survives one only after ``sync`` of the folder.
+    Without ``syncs_name`` the name is durable only after ``sync`` of the folder.
     """
     file.flush()
     os.fsync(file.fileno())
@@ -71,7 +71,7 @@ def finish(file: BinaryIO, path: Path, *, syncs_name: bool = True) -> None:
 
 
 def write_durably(path: Path, data: bytes) -> None:
-    """Write a small file in one go, in place of one that is there."""
+    """Write a small file in one go and make it durable, replacing one that is there."""
     with create(partial_path(path)) as file:
         file.write(data)
         finish(file, path)
@@ -94,7 +94,7 @@ def make(folder: Path) -> None:
 
 
 def remove(folder: Path, first: str) -> int:
-    """Remove a flat folder, the file named ``first`` before all others; bytes of the disk freed."""
+    """Remove a flat folder, the file named ``first`` before all others. Returns the freed bytes."""
     removed_bytes = taken_bytes(folder)
     for path in sorted(folder.iterdir(), key=lambda path: path.name != first):
         path.unlink()

@@ -2,16 +2,17 @@
 
     <directory>/journal/<number>      what was written, one record after the other; the largest number is written to
 
-A small file is written under its name, and then once more at the end of the journal, with all others that are written
-at the same time. The journal alone is synchronized; the system writes the file itself to the disk when it likes. Should
-the machine lose its power before that, the file is made again of the journal when the spool is opened. When the journal
-has become large, a new one is begun, the whole file system is synchronized, and the old one is removed.
+A small file is written under its own name, and once more to the end of the journal, together with all other files that
+are written at the same time. Only the journal is synchronized; the system writes the file itself to the disk at any
+time. If the machine loses power before that, the file is made again from the journal when the spool is opened. When the
+journal has become large, a new one is begun, the whole file system is synchronized, and the old journal is removed.
 
-A removal is written down before anything that comes later, so that files of an earlier attempt never come back beside
-those of the next. After a crash what was removed last may come back by itself; it is removed again in its time.
+A removal is recorded before anything that comes later, so that files of an earlier attempt never come back beside those
+of the next. After a crash, the last removals may be undone; the folders are then removed again later.
 
-A record that does not end, or is not what its checksum says, was being written when the machine stopped: nothing was
-promised of it, and its journal ends there. Methods block, raise OSError, and may be called by several threads.
+A record that is incomplete, or that does not match its checksum, was being written when the machine stopped. No caller
+was told that it was durable, and its journal ends there. Methods block, raise OSError, and may be called by several
+threads.
 """
 
 import ctypes
@@ -33,23 +34,23 @@ from exportd.model.errors import PermanentError, Reason
 from exportd.spool import folders
 
 MAX_BYTES: Final = 16 << 20
-"""After so many bytes a new journal is begun."""
+"""A journal that has reached this size is followed by a new one."""
 
 _CHECKSUM: Final = struct.Struct("<I")
 _HEAD: Final = struct.Struct("<BIQ")
 """A record is the CRC-32 of what follows; then the change, the lengths of name and content in bytes; then both."""
 
-# Python has none. Elsewhere than on Linux all file systems are synchronized.
+# Python has no function for it. On other systems than Linux all file systems are synchronized.
 _syncfs: Final = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
 
 _Place = tuple[int, int]
-"""A journal's number, and how many records come before."""
+"""The number of a journal, and how many records precede the place."""
 
 _logger = structlog.stdlib.get_logger()
 
 
 class JournalChange(IntEnum):
-    """What a record says."""
+    """The kind of a record."""
 
     WRITTEN = 1
     REMOVED = 2
@@ -70,9 +71,9 @@ class JournalRecord:
 
 
 def read_records(file: BinaryIO) -> Iterator[JournalRecord]:
-    """The records of a journal, up to the first that is not whole. Only one is in memory at a time.
+    """The records of a journal, up to the first incomplete one. Only one is in memory at a time.
 
-    Raises ValueError for a whole one that this version does not know.
+    Raises ValueError for a complete record of a kind that this version does not know.
     """
     size_bytes = file.seek(0, os.SEEK_END)
     file.seek(0)
@@ -89,7 +90,7 @@ def read_records(file: BinaryIO) -> Iterator[JournalRecord]:
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
-    """A record that a caller waits for, until it is durable or cannot become so."""
+    """A record for which a caller waits until it is durable or has failed."""
 
     record: JournalRecord
     is_durable: bool = False
@@ -113,7 +114,9 @@ class JournalKeeper:
         self._dropping = threading.Lock()
 
     def open(self) -> int:
-        """Make the files again that were lost; how many. Raises PermanentError SPOOL_DAMAGED for unknown records."""
+        """Make the files again that were lost. Returns how many. Raises PermanentError SPOOL_DAMAGED for unknown
+        records.
+        """
         folders.make(self._folder)
         numbers = self._numbers()
         last = _last_places(self._records(numbers))
@@ -126,26 +129,28 @@ class JournalKeeper:
         return lost
 
     def close(self) -> None:
-        """End the journal; it is read when it is opened again."""
+        """Close the journal. It is read when the spool is opened again."""
         with self._turn:
             self._end_file()
 
     def drop(self) -> None:
-        """Let nothing depend on the journal any more."""
+        """Synchronize the file system, so that the journal can be removed."""
         self.close()
         with self._dropping:
             self._drop(self._numbers())
 
     def write(self, path: Path, content: bytes) -> int:
-        """Write a file in one go, durably, in place of one that is there; the bytes of the disk that it takes more."""
+        """Write a file in one go, durably, replacing one that is there. Returns by how many bytes the space on the disk
+        grows.
+        """
         (outcome,) = self.write_all([(path, content)])
         if isinstance(outcome, OSError):
             raise outcome
         return outcome
 
     def write_all(self, files: Sequence[tuple[Path, bytes]]) -> list[int | OSError]:
-        """The same of several files; for each of them its bytes, or why it was not written."""
-        # Files before their records: what a journal tells must be in the files when it is dropped.
+        """The same for several files. Returns for each the bytes, or the error with which it was not written."""
+        # The files come before their records, because a journal is dropped only after its files are on the disk.
         outcomes = [_replaced(path, content) for path, content in files]
         mine = {
             place: _Waiting(self._record(JournalChange.WRITTEN, *files[place]))
@@ -164,12 +169,12 @@ class JournalKeeper:
         return outcomes
 
     def note_removal(self, folder: Path) -> None:
-        """Have a folder that was removed stay so: from the next ``write`` or ``sync`` on."""
+        """Record that a folder was removed. It is durable after the next ``write`` or ``sync``."""
         with self._list:
             self._removals.append(self._record(JournalChange.REMOVED, folder))
 
     def sync(self) -> None:
-        """Make the removals durable that were noted."""
+        """Make the recorded removals durable."""
         with self._turn:
             if self._removals:
                 self._append()
@@ -178,7 +183,9 @@ class JournalKeeper:
         return JournalRecord(change, path.relative_to(self._directory).as_posix(), content)
 
     def _append(self) -> None:
-        """Write what waits, and make it durable; each caller gets the error. Raises OSError if there is no caller."""
+        """Write the waiting records and make them durable. An error goes to each caller that waits; without one,
+        OSError is raised.
+        """
         with self._list:
             removals, self._removals = self._removals, []
             together, self._waiting = self._waiting, []
@@ -186,7 +193,8 @@ class JournalKeeper:
         try:
             self._write(b"".join(record.encode() for record in records))
         except OSError as error:
-            # The end of this journal is torn, or it is unknown how much of it is on the disk: nothing comes after it.
+            # The last record may be incomplete, and it is not known how much is on the disk. So nothing more is written
+            # to this journal.
             self._end_file()
             with self._list:
                 self._removals = [*removals, *self._removals]
@@ -219,7 +227,7 @@ class JournalKeeper:
                 file.close()
 
     def _drop_old(self) -> None:
-        """Drop the journals that have ended. Meanwhile others write; whatever fails here, nothing is lost."""
+        """Drop the journals that have ended, while others may write. If this fails, nothing is lost."""
         with self._turn:
             current = self._number if self._file is not None else self._number + 1
         if current <= self._dropped_below or not self._dropping.acquire(blocking=False):
@@ -233,7 +241,7 @@ class JournalKeeper:
             self._dropping.release()
 
     def _drop(self, numbers: Sequence[int]) -> None:
-        """Remove journals, once all that they tell is on the disk."""
+        """Remove journals after synchronizing everything that they contain."""
         if not numbers:
             return
         _sync_file_system(self._folder)
@@ -276,7 +284,7 @@ def _replaced(path: Path, content: bytes) -> int | OSError:
 
 
 def _last_places(records: Iterable[tuple[_Place, JournalRecord]]) -> set[_Place]:
-    """Where the journals tell what the files are in the end."""
+    """For each file the place of its last record."""
     last: defaultdict[str, dict[str, _Place]] = defaultdict(dict)
     for place, record in records:
         if record.change is JournalChange.REMOVED:
@@ -288,7 +296,7 @@ def _last_places(records: Iterable[tuple[_Place, JournalRecord]]) -> set[_Place]
 
 
 def _sync_file_system(folder: Path) -> None:
-    """Have the system write all that the folder's file system holds back."""
+    """Write everything to the disk that the system still keeps in memory for the folder's file system."""
     if _syncfs is None:
         os.sync()
         return

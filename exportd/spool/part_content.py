@@ -94,13 +94,15 @@ def first_row(data: bytes, file_format: ExportFormat) -> int:
 
 
 def compress_block(content: bytes) -> bytes:
-    """``content`` as a sequence of deflate blocks that depends on nothing before it and ends at a byte boundary."""
+    """Compress ``content`` to a sequence of deflate blocks that depends on nothing before it and ends at a byte
+    boundary.
+    """
     compressor = codec.compressobj(_LEVEL, codec.DEFLATED, _RAW_DEFLATE)
     return b"".join((compressor.compress(content), compressor.flush(codec.Z_SYNC_FLUSH)))
 
 
 class GzipStream:
-    """Keeps what a gzip file's trailer needs: the checksum and length of everything accepted."""
+    """Keeps the checksum and the length of the accepted content, which the trailer of a gzip file needs."""
 
     __slots__ = ("_checksum", "_content_bytes")
 

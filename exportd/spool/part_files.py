@@ -72,7 +72,7 @@ class PartFile:
         self.part: Part | None = None
         self._finished_at: PartLocation | None = None
         self._abandoned = False
-        # Most files are small, and finished before they are followed.
+        # Made when needed: most files are small, and finished before they are followed.
         self._changed: anyio.Event | None = None
 
     @property
@@ -80,7 +80,7 @@ class PartFile:
         return partial_path(self.path)
 
     async def grown(self, beyond: int) -> bool:
-        """Wait for more than ``beyond`` bytes; False when the file is finished and does not have them.
+        """Wait until the file has more than ``beyond`` bytes. Returns False when it is finished and has no more.
 
         Raises TransientError when the writer gave the file up.
         """
@@ -105,7 +105,7 @@ class PartFile:
         try:
             return growing.read(offset, length)
         except FileNotFoundError:
-            # It was given its final name, by a worker thread, a moment ago.
+            # A worker thread has just given it its final name.
             return replace(growing, path=self.path).read(offset, length)
 
     def advance(self, available_bytes: int) -> None:
@@ -146,7 +146,7 @@ class SpooledPart:
         return self.part.number
 
     async def grown(self, beyond: int) -> bool:
-        """Whether it has more than ``beyond`` bytes: it does not grow any more."""
+        """Whether the file has more than ``beyond`` bytes. It does not grow any more."""
         return self.part.size_bytes > beyond
 
     def read(self, offset: int, length: int) -> bytes:
@@ -158,7 +158,7 @@ PartSource = PartFile | SpooledPart
 
 
 class SmallPartsWriter:
-    """Collects parts in memory; ``finish`` makes them durable, all together. For the archive of a job's folder."""
+    """Collects parts in memory for the archive of a job's folder. ``finish`` makes them durable together."""
 
     def __init__(self, folder: Path, journal: JournalKeeper) -> None:
         self.path = folder / ARCHIVE_NAME
@@ -167,14 +167,14 @@ class SmallPartsWriter:
         self._end = 0
 
     def add(self, name: str, content: bytes) -> PartLocation:
-        """Take a part; where it will be."""
+        """Take a part. Returns where it will be."""
         begin = self._end + _HEADER_BYTES + len(name.encode())
         self._contents[name] = content
         self._end = begin + len(content)
         return PartLocation(self.path, begin, len(content))
 
     def finish(self) -> int:
-        """Write the archive; the bytes of the disk that it takes, 0 for no parts."""
+        """Write the archive. Returns the bytes that it takes on the disk; 0 when there are no parts."""
         if not self._contents:
             return 0
         document = io.BytesIO()
@@ -186,7 +186,7 @@ class SmallPartsWriter:
 
 
 def find_parts(folder: Path, names: Iterable[str]) -> Mapping[str, PartLocation]:
-    """Where the parts of these names are in a job's folder; those that are not there are left out."""
+    """The locations of the named parts in a job's folder. Parts that are missing are left out."""
     found: dict[str, PartLocation] = {}
     packed = _packed(folder / ARCHIVE_NAME)
     for name in names:
@@ -200,7 +200,7 @@ def find_parts(folder: Path, names: Iterable[str]) -> Mapping[str, PartLocation]
 
 
 async def verify(folder: Path, parts: Sequence[Part]) -> tuple[SpooledPart, ...]:
-    """A sealed job's files in its folder, each one read and compared with its SHA-256.
+    """Read the files of a sealed job and compare each with its SHA-256.
 
     Raises PermanentError SPOOL_DAMAGED when one is missing, unreadable or different.
     """
@@ -220,7 +220,8 @@ def _packed(path: Path) -> Mapping[str, PartLocation]:
 def _location(path: Path, member: zipfile.ZipInfo) -> PartLocation:
     if member.compress_type != zipfile.ZIP_STORED:
         raise ValueError(f"{member.filename} is compressed")
-    # Our members have no extra fields, so those that the directory of the archive names are those before the content.
+    # Our members have no extra fields, so the lengths in the archive's directory are those of the header before the
+    # content.
     begin = member.header_offset + _HEADER_BYTES + len(member.filename.encode()) + len(member.extra)
     return PartLocation(path, begin, member.file_size)
 

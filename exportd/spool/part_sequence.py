@@ -5,9 +5,9 @@ end) arrives, gets the header, takes blocks as long as the file with its trailer
 durable under its final name before the next one is started. What is small as a whole can be kept in one file with the
 small parts of other entities instead: ``close_into``.
 
-A block is compressed first and written only if the file does not exceed the cap with it; if it would, a prefix of whole
-rows is taken that does fit, and the rest opens the next file. So the cap is never exceeded, except by a row that is
-larger than the cap by itself: it gets a file of its own.
+A block is compressed first, and written only if the file then stays within the cap. Otherwise the largest prefix of
+whole rows that fits is written, and the rest begins the next file. So the cap is never exceeded, except by a row that
+is larger than the cap by itself: it gets a file of its own.
 """
 
 import hashlib
@@ -35,8 +35,8 @@ from exportd.spool.part_content import (
 )
 from exportd.spool.part_files import PartLocation, SmallPartsWriter
 
-# Rows compressed in one attempt: at most this many times the room that is left in the file. A file that is nearly full
-# then costs little work in vain, however small the cap.
+# At most this many times the remaining room of the file is compressed in one attempt. So little work is wasted on a
+# file that is nearly full, however small the cap is.
 _BOLDNESS = 8
 # A prefix is estimated from the block's own ratio, minus a little, because its beginning may compress worse.
 _CAUTION = 0.97
@@ -53,10 +53,10 @@ class FileChange:
 
 @dataclass(frozen=True, slots=True)
 class Fed:
-    """What a call did: per-file changes in order, and totals of this call.
+    """What a call has done: the changes of each file, in order, and the totals of the call.
 
-    ``taken_bytes`` is what the files take of the disk for ``written_bytes``. ``free_bytes`` is what the disk has left;
-    None when no file is open.
+    ``taken_bytes`` is the space on the disk that the ``written_bytes`` take. ``free_bytes`` is the free space of the
+    disk; None when no file is open.
     """
 
     changes: tuple[FileChange, ...]
@@ -127,7 +127,9 @@ class PartSequence:
         return self._report()
 
     def close_into(self, small_parts: SmallPartsWriter, chunks: Sequence[bytes]) -> Fed:
-        """As ``close``, but what is all of the entity is kept with the small parts of others, and durable with them."""
+        """As ``close``, but an entity of which nothing was written yet is kept with the small parts of others, and
+        becomes durable with them.
+        """
         if self._open is None and not self._parts:
             self._small_parts = small_parts
             if not any(chunks):
@@ -135,7 +137,9 @@ class PartSequence:
         return self.close(chunks)
 
     def _add_empty(self, small_parts: SmallPartsWriter) -> None:
-        """Most entities of a small job have no rows. Their part is made once for each header."""
+        """Add the part of an entity without rows. It is made once for each header, because most entities of a small job
+        have no rows.
+        """
         content, sha256 = _empty_file(self._header)
         path, size_bytes = self._path_of(1), len(content)
         part = Part(self._entity, 1, path.name, 0, len(self._header), size_bytes, sha256)
@@ -157,13 +161,13 @@ class PartSequence:
             with suppress(OSError):
                 self._open.file.close()
             _unlink_quietly(partial_path(self._open.path))
-            # The rename may have happened, and what came after it failed.
+            # The file may have been renamed before something failed.
             _unlink_quietly(self._open.path)
             self._open = None
         for part in self._parts:
             _unlink_quietly(self._path_of(part.number))
         if self._small_parts is not None:
-            # Those of the other entities go with them: a job's files are given up together.
+            # The small parts of other entities are removed with it: the files of a job are aborted together.
             _unlink_quietly(partial_path(self._small_parts.path))
             _unlink_quietly(self._small_parts.path)
         self._parts.clear()
@@ -255,7 +259,7 @@ class PartSequence:
             self._changes.append(FileChange(file.number, PartLocation(file.path, 0, file.size_bytes)))
 
     def _report(self) -> Fed:
-        """Hand out what happened since the last report; announced bytes are in the file by then."""
+        """Return what has happened since the last report. The announced bytes are in the file by then."""
         free_bytes = None
         if self._open is not None and self._small_parts is None:
             self._open.file.flush()

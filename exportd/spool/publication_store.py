@@ -1,4 +1,4 @@
-"""What the spool remembers of each schedule outside the database: the publication this daemon made last.
+"""Keeps the last publication of each schedule in the spool, outside the database.
 
     <directory>/published/<schedule id>.json
 
@@ -22,9 +22,9 @@ _MAX_BYTES = 65_536
 
 
 async def read_publication(directory: Path, schedule: ScheduleId) -> Publication | None:
-    """What the spool in ``directory`` remembers; None when it has published nothing of the schedule.
+    """Read the last publication of the schedule; None when this spool has none.
 
-    Raises PermanentError SPOOL_DAMAGED for a file that is not one of ours.
+    Raises PermanentError SPOOL_DAMAGED for a file that exportd has not written.
     """
     path = _path(directory, schedule)
     with translated(directory=directory, doing=f"reading what was published of schedule {schedule}"):
@@ -42,20 +42,20 @@ async def read_publication(directory: Path, schedule: ScheduleId) -> Publication
 
 
 async def write_publication(spool: Spool, schedule: ScheduleId, publication: Publication) -> None:
-    """Remember a publication; it survives a crash from when this returns."""
+    """Remember a publication. It is durable when this returns."""
     data, path = json.dumps(publication.to_json()).encode(), _path(spool.directory, schedule)
     with translated(directory=spool.directory, doing=f"remembering what is published of schedule {schedule}"):
         await spool.write_small(path, data)
 
 
 async def published_schedules(directory: Path) -> tuple[ScheduleId, ...]:
-    """The schedules of which the spool in ``directory`` remembers something."""
+    """The schedules that have a publication in the spool ``directory``."""
     with translated(directory=directory, doing="listing what was published"):
         return await anyio.to_thread.run_sync(_schedules, directory / "published")
 
 
 async def remove_publication(directory: Path, schedule: ScheduleId) -> None:
-    """Remember nothing of a schedule any more: it was deleted and will not run."""
+    """Remove the publication of a schedule that was deleted."""
     with translated(directory=directory, doing=f"forgetting what was published of schedule {schedule}"):
         await anyio.to_thread.run_sync(lambda: _path(directory, schedule).unlink(missing_ok=True))
 

@@ -1,14 +1,14 @@
-"""Decides which jobs' files the spool may drop, and drops them.
+"""Decides which jobs' files the spool may remove, and removes them.
 
 A job's files are kept for a while after it is finished, for downloads, also when they were delivered. Files that were
 not sealed in this spool (the job failed before, or another daemon finished it) are useless and go when the job is
 finished. The files of an unfinished job are never dropped, nor those of a job that is not in the job table: it may
 belong to a database that was restored, or to another one.
 
-The sweeper gets what it needs as callables: the spool's jobs, what the job table says of those that may have to go,
-what removes a job's files (its manifest first) and what records that they were removed. A spool keeps tens of
-thousands of jobs, so the job table is asked for no more than these, and for some at a time: others have their turn on
-the event loop in between.
+The sweeper gets what it needs as callables: the jobs in the spool, the job table's answer about those that may have to
+go, the removal of a job's files (the manifest first), and the recording of the removal. A spool keeps tens of thousands
+of jobs, so the job table is asked only about jobs that may have to go, and about some at a time, so that other tasks
+get their turn on the event loop.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
@@ -89,8 +89,8 @@ class RetentionResult:
 class RetentionSweeper:
     """A service: ``run`` until cancelled; ``run_once`` is one sweep.
 
-    ``over`` says what the job table knows of those jobs with files that it does not have, or that were finished by an
-    instant, or finished elsewhere.
+    ``over`` returns what the job table knows of the jobs with files that are unknown to it, that were finished by a
+    given time, or that were finished elsewhere.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class RetentionSweeper:
 
     async def _drop(self, job: JobId, verdict: RetentionVerdict) -> int:
         if verdict is RetentionVerdict.DROP_OLD:
-            # First, so that no download is promised while the files are half gone.
+            # Recorded first, so that no download is offered while the files are being removed.
             await self._mark_expired(job)
         freed_bytes = await self._remove(job)
         _logger.info("files dropped", job_id=str(job), why=verdict.value, size_bytes=freed_bytes)

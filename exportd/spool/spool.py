@@ -7,11 +7,11 @@
     <directory>/published/<schedule id>.json  what was published last: see ``publication_store``
     <directory>/journal/<number>              what is durable of small files that are not yet on the disk
 
-Files and folders are accessible to the daemon's user only. A writer reserves bytes before it writes them. Bytes are
-those of the disk, of which the smallest file takes a block: see ``folders.disk_bytes``. When the
-budget or the free-space floor is reached, it waits a moment for other jobs' files to go, which slows COPY down; then
-its attempt ends. While others take the budget, or the organization's quota, that is no failed attempt: the job gives
-its slot back, and begins again only when there is room for as much as it needed.
+Files and folders are accessible to the daemon's user only. A writer reserves bytes before it writes them. Sizes are
+those on the disk, where the smallest file takes a block: see ``folders.disk_bytes``. When the budget or the free-space
+floor is reached, a writer waits a short time for other jobs' files to be removed, which slows COPY down. Then its
+attempt ends. If other jobs take up the budget, or the organization's quota, the attempt does not count as failed: the
+job gives up its slot, and begins again when there is room for as much as it needed.
 """
 
 import fcntl
@@ -57,7 +57,7 @@ class Spool:
         self._free_bytes = 0
         self._free_bytes_known_at = float("-inf")
         self._room_made: anyio.Event | None = None
-        """What those wait for that found no room."""
+        """Set when room was made; writers that found no room wait for it."""
         self._begun: set[JobId] = set()
         self._needed_bytes: dict[JobId, int] = {}
         self._id: UUID | None = None
@@ -78,14 +78,14 @@ class Spool:
 
     @property
     def id(self) -> UUID:
-        """Which spool this is, wherever it is mounted."""
+        """The id of this spool, which stays the same wherever it is mounted."""
         if self._id is None:
             raise RuntimeError("the spool is not open")
         return self._id
 
     @property
     def publication_place(self) -> str:
-        """What ``exportd.publication`` calls this spool; ``delete_schedules`` of history.sql knows it too."""
+        """The name of this spool in ``exportd.publication``. ``delete_schedules`` in history.sql uses the same form."""
         return f"spool {self.id}"
 
     async def open(self) -> None:
@@ -108,7 +108,7 @@ class Spool:
         return self.directory / "jobs" / str(job)
 
     async def begin_job(self, job: JobId, organization: OrganizationId | None = None) -> Path:
-        """An empty folder for a job; what an earlier attempt left there is removed.
+        """Make an empty folder for a job. Files of an earlier attempt are removed.
 
         Raises OccupiedError at once when there is no room for what an earlier attempt had needed.
         """
@@ -133,11 +133,13 @@ class Spool:
         self.usage.settle(job, reserved_bytes=0, used_bytes=more_bytes)
 
     async def write_small(self, path: Path, content: bytes) -> int:
-        """Write a small file durably, with what others write at the same time; the bytes of the disk it takes more.
+        """Write a small file durably, together with other files that are written at the same time. Returns by how many
+        bytes the space on the disk grows.
 
         Raises OSError.
         """
-        # A job that is cancelled may have its folder removed next: it waits until nothing is written there any more.
+        # Shielded, because the folder of a cancelled job may be removed next: wait until nothing is written there any
+        # more.
         with anyio.CancelScope(shield=True):
             outcome = await self._small_files.ask((path, content))
         if isinstance(outcome, OSError):
@@ -148,7 +150,7 @@ class Spool:
         return await anyio.to_thread.run_sync(self.journal.write_all, files)
 
     async def remove_job(self, job: JobId) -> int:
-        """Remove a job's files, the manifest first; bytes freed, 0 when there is nothing."""
+        """Remove a job's files, the manifest first. Returns the freed bytes; 0 when there are no files."""
         with translated(directory=self.directory, doing=f"removing the files of job {job}"):
             removed_bytes = await anyio.to_thread.run_sync(self._remove, self.job_folder(job))
         self.usage.forget(job)
@@ -164,7 +166,7 @@ class Spool:
         return removed_bytes
 
     def own(self, owners: Mapping[JobId, OrganizationId]) -> None:
-        """Count the files that were here when the spool was opened as their organizations'."""
+        """Assign the files that were here when the spool was opened to their organizations."""
         for job, organization in owners.items():
             self.usage.own(job, organization)
 
@@ -174,7 +176,9 @@ class Spool:
             return await anyio.to_thread.run_sync(self._job_ids)
 
     async def recover(self) -> int:
-        """Remove the temporary files of jobs not begun since the spool was opened: their writer is dead. How many."""
+        """Remove the temporary files of jobs that were not begun since the spool was opened, because their writer is
+        dead. Returns how many.
+        """
         with translated(directory=self.directory, doing="removing temporary files"):
             removed = await anyio.to_thread.run_sync(self._remove_partial_files)
         for job, size_bytes in removed:
@@ -213,7 +217,7 @@ class Spool:
                 await room_made.wait()
 
     def settle(self, job: JobId, *, reserved_bytes: int, used_bytes: int, free_bytes: int | None = None) -> None:
-        """Note that a reservation was used or given up; ``free_bytes`` is what the disk had left afterwards."""
+        """Record that a reservation was used or given up. ``free_bytes`` is the free space of the disk after that."""
         self.usage.settle(job, reserved_bytes=reserved_bytes, used_bytes=used_bytes)
         if free_bytes is not None:
             self._note_free_bytes(free_bytes)
@@ -221,7 +225,7 @@ class Spool:
             self._announce_room()
 
     def release(self, job: JobId, size_bytes: int) -> None:
-        """Note that files whose bytes were settled have been removed."""
+        """Record that files whose bytes were settled have been removed."""
         self.usage.release(job, size_bytes)
         self._announce_room()
 
@@ -253,7 +257,7 @@ class Spool:
         )
 
     async def free_bytes(self) -> int:
-        """What the file system has left now. Raises PermanentError when it cannot be measured."""
+        """The free space of the file system now. Raises PermanentError when it cannot be measured."""
         with translated(directory=self.directory, doing="measuring its free space"):
             disk = await anyio.to_thread.run_sync(os.statvfs, self.directory)
         self._note_free_bytes(disk.f_bavail * disk.f_frsize)

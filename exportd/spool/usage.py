@@ -41,17 +41,18 @@ class _Share:
 
 
 class SpoolUsage:
-    """The shares of the jobs in the spool, within the budget and above the floor of free disk space of the settings.
+    """Keeps what each job takes in the spool, within the budget and the floor of free disk space in the settings.
 
-    The jobs of one organization together stay within its quota. Of a job without a known organization only the budget
-    is asked.
+    The jobs of one organization together stay within its quota. For a job without a known organization only the budget
+    applies.
     """
 
     def __init__(self, settings: LiveSettings) -> None:
         self._settings = settings
         self._owners: dict[JobId, OrganizationId] = {}
         self._shares: dict[JobId, _Share] = {}
-        # Sums of the shares: every reservation asks for them, and a spool keeps tens of thousands of jobs.
+        # The sums of the shares are kept, because every reservation needs them and a spool has tens of thousands of
+        # jobs.
         self._total = _Share()
         self._totals_of: dict[OrganizationId, _Share] = {}
 
@@ -88,15 +89,15 @@ class SpoolUsage:
         self._count_for(organization, share.used_bytes, share.reserved_bytes)
 
     def owner(self, job: JobId) -> OrganizationId | None:
-        """Whose job it is, None where that is not known."""
+        """The organization of a job; None when it is not known."""
         return self._owners.get(job)
 
     def taken_bytes(self, job: JobId) -> int:
-        """What a job has used and reserved."""
+        """The bytes that a job has used and reserved."""
         return self._shares.get(job, _Share()).taken_bytes
 
     def taken_bytes_of(self, organization: OrganizationId) -> int:
-        """What the jobs of an organization have used and reserved."""
+        """The bytes that the jobs of an organization have used and reserved."""
         return self._totals_of.get(organization, _Share()).taken_bytes
 
     def judge(self, job: JobId, size_bytes: int, *, free_bytes: int) -> ReservationVerdict:
@@ -108,7 +109,7 @@ class SpoolUsage:
             return ReservationVerdict.LATER
         if self._exceeds_quota(job, share, size_bytes):
             return ReservationVerdict.QUOTA
-        # What is reserved is not written yet, so the disk still calls it free.
+        # Reserved bytes are not written yet, so the disk still counts them as free.
         if free_bytes - self.reserved_bytes - size_bytes < self.free_space_floor_bytes:
             return ReservationVerdict.DISK
         return ReservationVerdict.NOW
@@ -118,7 +119,7 @@ class SpoolUsage:
         if organization is None:
             return False
         taken_bytes = self.taken_bytes_of(organization)
-        # The only job of its organization could wait for nothing.
+        # If it is the only job of its organization, there is nothing to wait for.
         return taken_bytes > share.taken_bytes and taken_bytes + size_bytes > self.quota_bytes
 
     def reserve(self, job: JobId, size_bytes: int) -> None:
@@ -134,7 +135,7 @@ class SpoolUsage:
         self._change(job, used_bytes=-min(size_bytes, self._shares.get(job, _Share()).used_bytes))
 
     def forget(self, job: JobId) -> None:
-        """All files of a job were removed. What it has reserved stays so, but of no known organization."""
+        """All files of a job were removed. Its reservations stay, without a known organization."""
         share = self._shares.get(job, _Share())
         self._change(job, used_bytes=-share.used_bytes)
         owner = self._owners.pop(job, None)

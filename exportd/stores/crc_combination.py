@@ -1,8 +1,8 @@
-"""The CRC of a whole from those of its pieces. Pure.
+"""Computes the CRC of a whole from the CRCs of its pieces. Pure.
 
-Pieces of a file go up in any order and are checked one by one; the whole is checked by a CRC for which the file is not
-read again. A CRC is linear: appending n bytes multiplies what was before by x^(8n), modulo the polynomial. So the first
-CRC is multiplied by that power, found by squaring, and the second is added.
+Pieces of a file are uploaded in any order and checked one by one. The whole is checked by a CRC, for which the file is
+not read again. A CRC is linear: appending n bytes multiplies the earlier polynomial by x^(8n), modulo the generator
+polynomial. So the first CRC is multiplied by that power, found by squaring, and the second is added.
 """
 
 from collections.abc import Iterable

@@ -1,8 +1,8 @@
 """Streams files of this host in blocks, in threads of its own.
 
-An open of a file on a share that is away hangs, and cancelling does not free its thread. So files are read in threads
-in which nothing else works: neither the compression of parts nor any other work has to wait for them. A hop to a thread
-costs 50 to 80 µs, which blocks of 1 MB make up for.
+Opening a file on an unreachable share hangs, and cancelling does not free its thread. So files are read in separate
+threads, and neither the compression of parts nor any other work has to wait for them. Handing work to a thread costs 50
+to 80 µs, which is little for blocks of 1 MB.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -26,7 +26,7 @@ _FILES = ThreadPoolExecutor(8, "files")
 async def opened_file(
     path: Path, opener: Callable[[str, int], int] | None = None
 ) -> AsyncIterator["AsyncBufferedReader"]:
-    """A file to be read, closed at the end of the block. ``opener`` is that of ``open``. Raises OSError."""
+    """Open a file for reading until the block ends. ``opener`` is that of ``open``. Raises OSError."""
     file = await aiofiles.open(path, "rb", opener=opener, executor=_FILES)
     try:
         yield file
@@ -36,7 +36,7 @@ async def opened_file(
 
 
 class FileWindow:
-    """``size_bytes`` of an open file from ``offset`` on, as if they were all of it; at their beginning at first."""
+    """A file object for ``size_bytes`` of an open file from ``offset`` on. It starts at their beginning."""
 
     def __init__(self, file: "AsyncBufferedReader", offset: int, size_bytes: int) -> None:
         self._file = file
@@ -46,12 +46,12 @@ class FileWindow:
         self._is_there = offset == 0
 
     async def seek(self, position: int) -> None:
-        """Go on from there."""
+        """Continue from another offset."""
         await self._file.seek(self._offset + position)
         self._position, self._is_there = position, True
 
     async def read(self, length: int) -> bytes:
-        """The next bytes, at most ``length``; none at the end. Raises OSError."""
+        """Read the next bytes, at most ``length``; none at the end. Raises OSError."""
         if not self._is_there:
             await self.seek(self._position)
         data: bytes = await self._file.read(min(length, self._size_bytes - self._position))

@@ -1,4 +1,4 @@
-"""What objects are called: builds keys and parses them. Pure.
+"""Builds and parses the keys of objects. Pure.
 
     TIME_FIRST  <prefix>/orgId=<org>/date=2026-03-09/hour=04/type=account/<job id>_account.csv.gz
     TYPE_FIRST  <prefix>/orgId=<org>/type=account/date=2026-03-09/hour=04/<job id>_account.csv.gz
@@ -70,7 +70,7 @@ class ScriptName:
 
 @dataclass(frozen=True, slots=True)
 class PublicationName:
-    """What was published last of a schedule: exportd's own note, of no use to a consumer."""
+    """The last publication of a schedule: exportd's own note, which consumers do not need."""
 
     organization: OrganizationId
     schedule: ScheduleId
@@ -110,7 +110,7 @@ def file_name(job: JobId, type_token: str, number: int, file_format: ExportForma
 
 
 def is_file_name(name: str, *, job: JobId, number: int) -> bool:
-    """Whether ``file_name`` gives this name for some type token and format: one file in the job's own folder."""
+    """Whether ``file_name`` could have made this name: one file in the job's own folder."""
     match = _FILE_NAME.fullmatch(name)
     return match is not None and any(
         name == file_name(job, match["token"], number, file_format) for file_format in ExportFormat
@@ -144,7 +144,7 @@ def _partitions(day: date, hour: int, type_token: str, layout: Layout) -> str:
 
 
 def is_part_name(name: str) -> bool:
-    """Whether some part's file may be called so."""
+    """Whether a part's file may have this name."""
     return _FILE_NAME.fullmatch(name) is not None
 
 
@@ -161,7 +161,8 @@ def key_of_file(name: str, organization: OrganizationId, due_at: datetime, layou
 def job_prefixes(
     organization: OrganizationId, due_at: datetime, type_tokens: Collection[str], layout: Layout
 ) -> tuple[str, ...]:
-    """The prefixes of the keys of a job's parts, as narrow as possible: list these, and parse, to find all parts.
+    """The prefixes of the keys of a job's parts, as narrow as possible. To find all parts, list these and parse the
+    keys.
 
     ``due_at`` is aware.
     """
@@ -178,7 +179,7 @@ def parse(key: str, layout: Layout) -> AnyName | None:
     if match is None:
         return None
     name = _name(match)
-    # One comparison instead of many rules: other spellings of the same name are not ours.
+    # One comparison replaces many rules: exportd never writes other spellings of the same name.
     return name if name is not None and build(name, layout) == key else None
 
 
@@ -203,7 +204,7 @@ def content_type(key: ObjectKey) -> str:
 
 
 def metadata_of(key: ObjectKey, content: bytes | None = None) -> dict[str, str]:
-    """What a store keeps beside an object: the job that its name names, and the SHA-256 of a content that is known."""
+    """The metadata of an object: the job in its name, and the SHA-256 of the content if it is known."""
     job = _JOB_IN_NAME.match(key.rpartition("/")[2])
     known = {"exportd-job": job[0]} if job is not None else {}
     return known if content is None else {**known, "exportd-sha256": hashlib.sha256(content).hexdigest()}

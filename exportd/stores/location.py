@@ -1,4 +1,4 @@
-"""Where delivered objects are, as a person writes it on a command line. Pure.
+"""The location of delivered objects, as a person writes it on a command line. Pure.
 
 /srv/exports, exports/lake    a directory
 file:///srv/exports           the same
@@ -17,8 +17,8 @@ from exportd.stores.layout import check_key
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A place with delivered objects. ``root`` is a directory's path or a bucket's name; ``prefix`` is what the keys of
-    interest begin with: no slash at either end, empty for all of them.
+    """A place with delivered objects. ``root`` is a directory's path or a bucket's name. ``prefix`` is the beginning of
+    the keys, without a slash at either end; empty for all keys.
     """
 
     scheme: Scheme
@@ -36,12 +36,12 @@ class Location:
 
 
 def location_of(declared: DestinationSettings) -> Location:
-    """Where a destination's objects are."""
+    """The location of a destination's objects."""
     return Location(declared.scheme, declared.root, declared.prefix.strip("/"))
 
 
 def parse_location(text: str) -> Location:
-    """The place that ``text`` names. Raises SettingsError when it names none."""
+    """Parse a location. Raises SettingsError when ``text`` is none."""
     scheme, separator, rest = text.partition("://")
     if not separator:
         return _directory(text, text)

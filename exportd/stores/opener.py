@@ -1,7 +1,7 @@
 """Builds a store from its description: a destination's settings, or a location that a person has named.
 
-The one place that knows what each kind needs. The clouds' libraries take a second to import, so only opening a bucket
-imports them.
+Only this module knows what each kind of store needs. The clouds' libraries take a second to import, so they are
+imported when a bucket is opened.
 """
 
 import os
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 
 class StoreOpener:
-    """Opens stores; touches nothing yet. One serves the daemon: what the buckets of a cloud share is expensive to make.
+    """Opens stores, without sending a request. One instance serves the daemon, because the buckets of a cloud share
+    objects that are expensive to make.
 
     The caller closes the stores.
     """
@@ -41,7 +42,7 @@ class StoreOpener:
         self._file_turns = CallTurns()
 
     def open(self, declared: DestinationSettings, settings: Settings, *, afresh: bool = False) -> Store:
-        """The store of a destination. ``afresh``: with connections and credentials of its own, which are read anew.
+        """The store of a destination. With ``afresh`` it has its own connections, and reads its credentials again.
 
         Raises SettingsError when its settings do not suffice.
         """
@@ -61,7 +62,7 @@ class StoreOpener:
                 return _gcs_store(declared.bucket, identity, settings.gcs.endpoint, tokens)
 
     async def own_identity(self, declared: S3Destination, settings: Settings) -> str:
-        """The ARN that the daemon's own credentials have, which a role's trust policy names.
+        """The ARN of the daemon's own credentials, which the trust policy of a role names.
 
         Raises TransientError or PermanentError.
         """
@@ -94,7 +95,7 @@ class StoreOpener:
 
 
 def open_location(location: Location) -> Store:
-    """The store at a location, whose keys of interest begin with ``location.prefix``.
+    """The store at a location. Its relevant keys begin with ``location.prefix``.
 
     Buckets are read with the credentials, and at the address, that the clouds' own tools would take from the
     environment. Raises PermanentError NOT_FOUND for a directory that is not there, SettingsError where credentials
@@ -113,15 +114,16 @@ def open_location(location: Location) -> Store:
 
 
 def require_own(declared: DestinationSettings, settings: Settings) -> None:
-    """For a destination that was made through the API: raises SettingsError for what is another organization's.
+    """Refuse settings that name what belongs to another organization, for a destination of the API. Raises
+    SettingsError.
 
-    Of a role of AWS, its trust policy decides (``sts:ExternalId``).
+    For a role of AWS its trust policy decides that (``sts:ExternalId``).
     """
     require_own_pool(declared, settings.gcs)
 
 
 def shared_settings(settings: Settings) -> tuple[object, ...]:
-    """What the stores of all destinations depend on."""
+    """The settings on which the stores of all destinations depend."""
     return settings.s3, settings.gcs, settings.limits.part_size
 
 

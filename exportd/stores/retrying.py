@@ -32,13 +32,15 @@ class RetryBudget:
     guard: Callable[[], None] = lambda: None
 
     async def call(self, work: Callable[[], Awaitable[T]]) -> T:
-        """The result of ``work``. Raises TransientError when the budget is spent, PermanentError at once."""
+        """Call ``work`` until it succeeds, and return its result. Raises TransientError when the budget is spent,
+        PermanentError at once.
+        """
         began_at = anyio.current_time()
         self.guard()
         try:
             return await work()
         except TransientError as error:
-            # Most calls succeed at once: only others pay for a loop of attempts.
+            # Most calls succeed at once, and should not pay for a loop of attempts.
             left_s = self.timeout_s - (anyio.current_time() - began_at)
             if left_s <= 0:
                 raise
@@ -63,7 +65,7 @@ class RetryBudget:
         raise InvariantError("the loop returns or raises")
 
     def _wait_s(self, error: Exception) -> bool | float:
-        """Whether to repeat; how many seconds later, if the error says so."""
+        """Whether to repeat, and after how many seconds, if the error says so."""
         if not isinstance(error, TransientError) or isinstance(error, UploadGoneError):
             return False
         if error.retry_after_s is None:

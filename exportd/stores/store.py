@@ -1,10 +1,10 @@
-"""The contract of a store: where objects are delivered, whole or not at all.
+"""The contract of a store, to which objects are delivered completely or not at all.
 
-How it is used. A file of at most one piece is ``put``. A larger one is started while it still grows; full pieces go up,
-several at a time unless the store wants them in order; the rest, which is never empty, is handed to ``complete``.
-Nothing is visible under the key before ``put`` or ``complete`` returns, and then all of it is.
+How it is used: a file of at most one piece is ``put``. A larger one is started while it still grows. Full pieces are
+uploaded, several at a time unless the store needs them in order. The rest, which is never empty, is passed to
+``complete``. Nothing is visible under the key before ``put`` or ``complete`` returns, and then the whole object is.
 
-What every implementation guarantees (the conformance suite checks it):
+Every implementation guarantees the following, which the conformance suite checks:
 
 - Each method may be called again with the same arguments after it failed, also when it is unknown whether it took
   effect: the second call succeeds if the first one did.
@@ -15,7 +15,8 @@ What every implementation guarantees (the conformance suite checks it):
 - What a cancelled call leaves behind can be cleaned up by ``list_uploads`` and ``abort``; where a store cannot list
   uploads, the caller has to remember them.
 
-After a crash an upload goes on: ``pieces`` says what is in, and ``recognise`` whether that is what the file holds.
+After a crash an upload continues: ``pieces`` says which pieces have arrived, and ``recognise`` whether they are those
+of the file.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
@@ -30,10 +31,10 @@ from exportd.stores.layout import ObjectKey, check_key
 
 @dataclass(frozen=True, slots=True)
 class StoreLimits:
-    """What a store wants and allows.
+    """The limits of a store.
 
-    ``piece_bytes`` is the size of every piece but an upload's last, which has 1 to ``piece_bytes`` bytes.
-    ``max_pieces`` counts the last one too. ``pieces_in_order``: the next piece starts when the one before is in.
+    ``piece_bytes`` is the size of every piece except an upload's last, which has 1 to ``piece_bytes`` bytes.
+    ``max_pieces`` includes the last one. With ``pieces_in_order``, a piece starts when the one before has arrived.
     """
 
     piece_bytes: int
@@ -61,8 +62,8 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A piece that is in. ``number`` counts from 1; ``tag`` is what the store wants back in ``complete``, ``checksum``
-    the CRC of its bytes where the store uses one.
+    """A piece that has arrived. ``number`` counts from 1. ``tag`` has to be passed to ``complete``. ``checksum`` is the
+    CRC of its bytes, if the store uses one.
     """
 
     number: int
@@ -81,7 +82,7 @@ class ObjectInfo:
 
 
 class UploadGoneError(TransientError):
-    """The upload was aborted, or dropped by the store: the object has to be started over."""
+    """The upload was aborted, or dropped by the store. The object has to be uploaded from its beginning."""
 
     def __init__(self, upload: Upload, store_name: str) -> None:
         super().__init__(
@@ -91,7 +92,7 @@ class UploadGoneError(TransientError):
 
 
 class Store(Protocol):
-    """See the module's text. ``name`` says which place this is, for sentences and logs; it holds no secret."""
+    """See the module's docstring. ``name`` identifies the place in sentences and logs; it holds no secret."""
 
     @property
     def name(self) -> str: ...
@@ -109,32 +110,34 @@ class Store(Protocol):
         """
 
     async def pieces(self, upload: Upload) -> Sequence[Piece]:
-        """The pieces that are in, by number: only whole ones.
+        """The pieces that have arrived completely, by number.
 
         Raises UploadGoneError when there is no such upload any more.
         """
 
     def recognise(self, piece: Piece, data: bytes) -> Piece | None:
-        """What ``piece`` would return for ``data``, if that is what the piece found by ``pieces`` holds; else None.
+        """The piece that ``piece`` would return for ``data``, if the piece found by ``pieces`` has this content; else
+        None.
 
-        A store that cannot compare contents before the end always returns it, and refuses in ``complete``.
+        A store that cannot compare contents before the end always returns the piece, and ``complete`` fails if they
+        differ.
         """
 
     async def complete(self, upload: Upload, pieces: Sequence[Piece], tail: bytes) -> ObjectInfo:
         """Add the last piece and make the object visible, replacing one of the same name.
 
-        ``pieces`` are all the others. When the upload is gone but an object of the right size is there, an earlier call
-        has succeeded; otherwise UploadGoneError is raised.
+        ``pieces`` are all others. When the upload is gone but an object of the right size exists, an earlier call has
+        succeeded. Otherwise UploadGoneError is raised.
         """
 
     async def abort(self, upload: Upload) -> None:
-        """Abort an upload and free what it holds; one that is gone is fine. Completed objects stay."""
+        """Abort an upload and free what it holds. Succeeds if the upload is gone. Completed objects stay."""
 
     async def put(self, key: ObjectKey, data: bytes) -> ObjectInfo:
         """Make a small object visible at once, replacing one of the same name."""
 
     async def head(self, key: ObjectKey) -> ObjectInfo | None:
-        """The visible object of a key, None if there is none."""
+        """The visible object of a key; None if there is none."""
 
     def read(self, key: ObjectKey) -> AsyncGenerator[bytes]:
         """The content of an object, in chunks. Raises PermanentError NOT_FOUND when there is none."""
@@ -143,17 +146,19 @@ class Store(Protocol):
         """The visible objects whose keys begin with ``prefix``, in the order of their keys' UTF-8 bytes."""
 
     async def delete(self, key: ObjectKey) -> None:
-        """Remove an object; one that is not there is fine."""
+        """Remove an object. Succeeds if there is none."""
 
     def list_uploads(self, prefix: str) -> AsyncIterator[Upload]:
-        """The uploads in progress, of any program, whose keys begin with ``prefix``; none where a store lists none."""
+        """The uploads in progress, of any program, whose keys begin with ``prefix``. Empty if the store cannot list
+        uploads.
+        """
 
     async def aclose(self) -> None:
-        """Give back connections, while no call is in progress. A call afterwards connects again."""
+        """Close the connections. No call may be in progress. A later call connects again."""
 
 
 def require_key(key: str, *, store: str) -> None:
-    """Raises PermanentError for what cannot be a key in any store; ``store`` is this one's name."""
+    """Check a key. Raises PermanentError for one that no store accepts. ``store`` is the name of this store."""
     try:
         check_key(key)
     except ValueError as error:
@@ -161,9 +166,9 @@ def require_key(key: str, *, store: str) -> None:
 
 
 async def chunks_within(store: Store, key: ObjectKey, max_bytes: int) -> AsyncGenerator[bytes]:
-    """The content of an object, in chunks, and no chunk after the first that goes beyond ``max_bytes``.
+    """The content of an object in chunks. The last chunk is the first one that goes beyond ``max_bytes``.
 
-    So the caller sees that an object is too long, whatever its length. Raises as ``Store.read``.
+    So the caller sees that an object is too long without reading all of it. Raises as ``Store.read``.
     """
     read_bytes = 0
     async with aclosing(store.read(key)) as chunks:
@@ -175,7 +180,7 @@ async def chunks_within(store: Store, key: ObjectKey, max_bytes: int) -> AsyncGe
 
 
 async def read_within(store: Store, key: ObjectKey, max_bytes: int) -> bytes:
-    """The content of an object; of a longer one its beginning, which has ``max_bytes`` + 1 bytes."""
+    """The content of an object. Of one longer than ``max_bytes``, the first ``max_bytes`` + 1 bytes."""
     content = bytearray()
     async with aclosing(chunks_within(store, key, max_bytes)) as chunks:
         async for chunk in chunks:
@@ -188,4 +193,6 @@ class BatchStore(Protocol):
     """A store that can make many small objects visible in one call, for much less than one by one."""
 
     async def put_all(self, objects: Sequence[tuple[ObjectKey, bytes]]) -> Sequence[ObjectInfo]:
-        """As ``put`` for each, in their order. When it raises, any of them may be visible; it may be repeated."""
+        """As ``put`` for each object, in their order. When it raises, any of them may be visible. It may be
+        repeated.
+        """

@@ -1,8 +1,8 @@
 """The daemon's log: structlog events as lines for people or JSON for programs, never with a secret.
 
-Events are short fixed phrases (``job finished``); everything that varies is a key. What a piece of work is about is
-bound once with structlog's ``bound_contextvars``. Then it stands in every event of that task and its children, also in
-those that libraries send through the standard ``logging`` module. Values are made plain enough for JSON on the way.
+Events are short fixed phrases (``job finished``); everything that varies is a key. The subject of some work is bound
+once with ``bound(...)``. Then it is in every event of that task and its children, including those that libraries log
+through the standard ``logging`` module. Values are converted to types that JSON knows.
 """
 
 import logging
@@ -28,7 +28,7 @@ Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["auto", "console", "json"]
 
 _CHATTY_LIBRARIES = ("asyncio", "asyncpg", "botocore", "aiobotocore", "aiohttp", "google", "gcloud", "urllib3")
-"""Their messages below a warning are of no use to an operator, and some of them hold credentials."""
+"""Messages of these libraries below a warning do not help operators, and some contain credentials."""
 
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "warn": 4, "error": 3, "exception": 3, "critical": 2, "fatal": 2}
 """Syslog's numbers for the levels, as journald reads them at the beginning of a line."""
@@ -36,14 +36,16 @@ _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "warn": 4, "error": 3, "exce
 _TRACEBACKS = {"exception", "stack"}
 
 _MIN_SECRET_LENGTH = 4
-"""A shorter one is masked only where its place marks it as a secret (in a DSN, say): replacing it everywhere would
-garble every text."""
+"""A shorter secret is masked only where its place marks it as one (in a DSN, for example), because replacing it
+everywhere would garble every text.
+"""
 
 _streams: "list[LogStream]" = []
-"""Those that this process has logged to; the last is in use."""
+"""The streams to which this process has logged. The last one is in use."""
 
 _SILENCED = ("asyncpg.pool", "botocore.credentials", "aiobotocore.credentials")
-"""They log a traceback at each retry when a database or a role is away, which our own events report."""
+"""Loggers that write a traceback at each retry when a database or a role is missing, which exportd's own events report.
+"""
 
 
 def configure(*, level: Level, line_format: Format, stream: TextIO | None = None, secrets: Iterable[str] = ()) -> None:
@@ -107,7 +109,7 @@ def level() -> Level:
 
 
 def set_level(wanted: Level) -> None:
-    """Log from another level on, our events and the libraries' alike."""
+    """Log from another level on, exportd's own events and those of libraries."""
     threshold = logging.getLevelNamesMapping()[wanted.upper()]
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(threshold))
     _set_thresholds(threshold)
@@ -118,14 +120,14 @@ def _set_thresholds(threshold: int) -> None:
     for library in _CHATTY_LIBRARIES:
         logging.getLogger(library).setLevel(max(threshold, logging.WARNING))
     _silence()
-    # Not the hooks that stamina finds by itself: one of them keeps its figures in a global registry.
+    # Without stamina's default hooks, one of which keeps its figures in a global registry.
     stamina.instrumentation.set_on_retry_hooks([_log_retry])
 
 
 def leave_it_to_the_command() -> None:
-    """Log only warnings, to standard error, and neither retries nor what libraries report.
+    """Log only warnings, to standard error, without retries and messages of libraries.
 
-    A command prints its own sentences, and standard output is for its answer alone.
+    A command prints its own sentences, and standard output is only for its answer.
     """
     _silence()
     structlog.configure(
@@ -147,8 +149,8 @@ def _log_retry(details: RetryDetails) -> None:
 class LogStream:
     """Writes lines to ``stream`` and never raises. ``dropped`` is how many could not be written.
 
-    The reader of a pipe may go away, and the disk of a file may be full. Each line is one write, past Python's own
-    buffer, which would keep what it could not write and fail again with every later line.
+    The reader of a pipe may go away, and the disk of a file may be full. Each line is written by one call without
+    Python's own buffer, which would keep what it could not write and fail again with every later line.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -157,7 +159,7 @@ class LogStream:
         self.dropped = 0
 
     def isatty(self) -> bool:
-        """Whether a person reads it at a terminal."""
+        """Whether the stream is a terminal."""
         try:
             return self._stream.isatty()
         except (OSError, ValueError):
@@ -175,7 +177,7 @@ class LogStream:
         return len(text)
 
     def flush(self) -> None:
-        """Have the lines written that a stream without a descriptor holds back."""
+        """Write the lines that a stream without a descriptor has buffered."""
         if self._descriptor is None:
             with suppress(OSError, ValueError):
                 self._stream.flush()
@@ -215,7 +217,7 @@ def _write_all(descriptor: int, data: bytes) -> None:
 
 
 def plain_values(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    """A structlog processor: ids, paths, times, enums, errors and collections become what JSON knows."""
+    """A structlog processor: converts ids, paths, times, enums, errors and collections to types that JSON knows."""
     return {key: _plain(value) for key, value in event.items()}
 
 

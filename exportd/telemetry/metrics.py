@@ -1,4 +1,4 @@
-"""Every metric that exportd has, in a registry of its own, and what measures the daemon's process for them.
+"""All metrics of exportd, in a registry of their own, and the measurements of the daemon's process.
 
 ``docs/metrics.md`` lists them. Counters and histograms are this process's. Gauges about schedules, jobs and logs are
 read from the database, and are the same in every daemon. Organizations and schedules are labels: a client that may read
@@ -35,9 +35,10 @@ class MetricDescription:
 
 
 class BootTimeProcessCollector(ProcessCollector):
-    """The library's own ``process_*`` metrics, also where /proc/stat is hidden, as systemd's ProcSubset=pid does.
+    """The library's own ``process_*`` metrics, which also work where /proc/stat is hidden, as by systemd's
+    ProcSubset=pid.
 
-    It would report nothing there, for it reads the machine's start in that file.
+    The library's collector would report nothing there, because it reads the machine's start time in that file.
     """
 
     def _boot_time(self) -> float:
@@ -166,12 +167,12 @@ class Metrics:
         )
 
     def count_dropped_lines(self, so_far: int) -> None:
-        """Take over how many lines of the log this process has dropped ``so_far``."""
+        """Update the number of log lines that this process has dropped ``so_far``."""
         self._log_lines_dropped.inc(max(0, so_far - self._known_dropped))
         self._known_dropped = so_far
 
     def forget_database(self) -> None:
-        """Drop what was read from the database, because it may not be true any more."""
+        """Drop the figures that were read from the database, because they may be wrong by now."""
         self.database_up.set(0)
         for gauge in self._labelled:
             gauge.clear()
@@ -179,7 +180,7 @@ class Metrics:
             gauge.set(float("nan"))
 
     def text(self) -> bytes:
-        """Everything, in the text format of Prometheus."""
+        """All metrics, in the text format of Prometheus."""
         return generate_latest(self.registry)
 
     def _gauge(self, name: str, meaning: str, labels: Sequence[str] = ()) -> Gauge:
@@ -217,7 +218,7 @@ class AttemptMeter:
         self._counters: dict[EntityCode, tuple[Counter, Counter]] = {}
 
     async def run(self, lease: Lease, progress: JobProgress) -> JobState | None:
-        """One attempt. Answers and raises as ``run_job`` does."""
+        """Run one attempt. Returns and raises as ``run_job`` does."""
         if lease.attempt > 1:
             self._metrics.retries.inc()
         begun = self._clock.monotonic()
@@ -250,15 +251,15 @@ class AttemptMeter:
 class LoopDelaySampler:
     """Observes how late the event loop wakes a sleeper that is due every tenth of a second.
 
-    A long delay is late for many of its wake-ups, and observed once for each: so the share of late ones is the share of
-    time in which the loop is blocked, and every task with it.
+    A long delay makes many wake-ups late, and each is observed. So the share of late ones is the share of time in which
+    the event loop, and every task with it, is blocked.
     """
 
     def __init__(self, delay: Histogram) -> None:
         self._delay = delay
 
     async def run(self) -> None:
-        """Sample for ever."""
+        """Sample until cancelled."""
         due = anyio.current_time() + _LOOP_INTERVAL_S
         while True:
             await anyio.sleep_until(due)
@@ -269,7 +270,7 @@ class LoopDelaySampler:
 
 
 def resident_bytes() -> int:
-    """The memory that the process has now; its peak, where the system does not report the present value."""
+    """The memory of the process now, in bytes; its peak if the system does not report the present value."""
     try:
         lines = _STATUS.read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:

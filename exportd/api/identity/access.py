@@ -1,9 +1,9 @@
 """Who makes a request, and what they may do.
 
-On the Unix socket the kernel knows, and no credentials are needed; a proxy that runs as one certain user names
-persons. A program that has some is taken at them, on the socket too: it then sees its organization alone. Clients
-that cannot do without asking for a token (the official SDK) give ``local`` as their access key id on the socket, with
-any secret, and stay who the kernel says they are.
+On the Unix socket the kernel identifies the user, and no credentials are needed. A proxy that runs as a certain user
+names persons. A program with credentials is identified by them, also on the socket, and then sees only its
+organization. Clients that cannot work without a token (the official SDK) use ``local`` as their access key id on the
+socket, with any secret. They keep the identity that the kernel reports.
 """
 
 from base64 import b64decode
@@ -24,7 +24,7 @@ TOKEN_LIFETIME_S = 18_000
 LOCAL = "local"
 
 _NO_CLIENT, _NO_HASH = UUID(int=0), bytes(32)
-"""What a key that no program has is compared with."""
+"""The secret's hash with which an unknown key is compared, so that it takes as long as a known one."""
 
 _PURPOSE = "access"
 _ASK = {"www-authenticate": 'Bearer realm="exportd"'}
@@ -32,9 +32,9 @@ _ASK = {"www-authenticate": 'Bearer realm="exportd"'}
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """Whose objects a request may see, and act on: ``organization`` is the only one; None means every one.
+    """The objects that a request may see and change: those of ``organization``; None means of every organization.
 
-    ``name`` is what ``createdBy``, ``lastModifiedBy`` and the audit log say.
+    ``name`` is used for ``createdBy``, ``lastModifiedBy`` and the audit log.
     """
 
     organization: OrganizationId | None
@@ -42,14 +42,16 @@ class Viewer:
 
     @property
     def sees_machine(self) -> bool:
-        """Whether hosts, directories and tables are shown: to users of the machine, who see every organization."""
+        """Whether hosts, directories and tables are shown, which only users of the machine see."""
         return self.organization is None
 
     def sees(self, organization: str) -> bool:
         return self.organization in {None, organization}
 
     def of(self, organization: str | None) -> OrganizationId | None:
-        """Of which organization a list is that was asked for ``organization``. Raises Refusal 403 for a hidden one."""
+        """The organization of a list, when ``organization`` was requested. Raises Refusal 403 for one that may not be
+        seen.
+        """
         if organization is None:
             return self.organization
         if not self.sees(organization):
@@ -68,9 +70,10 @@ class Identity(Viewer):
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """An authenticating proxy in front of the Unix socket: what runs as ``uid`` names the person in a header.
+    """An authenticating proxy in front of the Unix socket: the process with the user id ``uid`` names the person in a
+    header.
 
-    ``header`` is in lower case. ``people`` are who may come, by what the proxy calls them.
+    ``header`` is in lower case. ``people`` are the persons that are allowed, by the names that the proxy uses.
     """
 
     header: str
@@ -78,9 +81,9 @@ class Proxy:
     people: Mapping[str, Identity]
 
     def person(self, peer: Peer | None, headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-        """Whom a request is of, as the proxy says; None when it does not come from the proxy.
+        """The person whom the proxy names; None when the request does not come from the proxy.
 
-        Raises Refusal 403 for one that comes from elsewhere and has the header, and for one of the proxy without.
+        Raises Refusal 403 for a request of the proxy without the header, and for any other request with it.
         """
         name = self.header.encode()
         sent = [value.decode(errors="replace") for found, value in headers if found == name]
@@ -95,9 +98,9 @@ class Proxy:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Which users of this machine may do what. Every user who can open the socket may read.
+    """The roles of this machine's users. Every user who can open the socket may read.
 
-    Behind the ``proxy`` are persons.
+    Requests of the ``proxy`` come from persons.
     """
 
     own_uid: int
@@ -109,7 +112,7 @@ class Access:
         return self.proxy is not None and peer is not None and peer.uid == self.proxy.uid
 
     def identity(self, peer: Peer, person: str | None = None) -> Identity:
-        """Who it is; ``person`` is whom the proxy names. Raises Refusal 403 for a person who is not known."""
+        """The identity of a peer. ``person`` is named by the proxy. Raises Refusal 403 for an unknown person."""
         if self.proxy is not None and self.is_proxy(peer):
             found = self.proxy.people.get(person or "")
             if found is None:
@@ -125,7 +128,7 @@ class Access:
 
 
 class Authenticator:
-    """Knows users of this machine and programs with credentials."""
+    """Identifies users of this machine and programs with credentials."""
 
     def __init__(self, clients: ClientTable, access: Access, signer: Signer, clock: Clock) -> None:
         self._clients = clients
@@ -134,7 +137,7 @@ class Authenticator:
         self._clock = clock
 
     def is_administrator(self, peer: Peer) -> bool:
-        """Whether a user of this machine is one, without credentials."""
+        """Whether a user of this machine is an administrator, without credentials."""
         return not self._access.is_proxy(peer) and self._access.identity(peer).role is Role.ADMIN
 
     def person(self, peer: Peer | None, headers: Iterable[tuple[bytes, bytes]]) -> str | None:
@@ -142,9 +145,10 @@ class Authenticator:
         return None if self._access.proxy is None else self._access.proxy.person(peer, headers)
 
     async def identify(self, peer: Peer | None, authorization: str | None, *, person: str | None = None) -> Identity:
-        """Who it is; Refusal 401 when nothing was given, 403 when it is worth nothing (any more).
+        """The identity of a request. Raises Refusal 401 without credentials, and 403 for credentials that are not valid
+        (any more).
 
-        Of a request of the proxy only the ``person`` counts whom it names.
+        A request of the proxy is identified only by the ``person`` that it names.
         """
         if peer is not None and self._access.is_proxy(peer):
             return self._access.identity(peer, person)
@@ -168,7 +172,9 @@ class Authenticator:
         return _identity(client)
 
     async def token(self, peer: Peer | None, authorization: str | None) -> str:
-        """An access token for Basic credentials; older ones stay good. Refusal 401 for wrong ones."""
+        """Make an access token for Basic credentials. Older tokens stay valid. Raises Refusal 401 for wrong
+        credentials.
+        """
         key, secret = _basic(authorization)
         if key == LOCAL and peer is not None:
             return self._issue({"uid": peer.uid})
@@ -178,13 +184,15 @@ class Authenticator:
         return self._issue({"client": str(client.id)})
 
     async def program(self, key: str, secret: str) -> Client | None:
-        """The program with these credentials. None for wrong or withdrawn ones, after as long whichever is wrong."""
+        """The program with these credentials; None for wrong or withdrawn ones. It takes the same time in all cases."""
         client = await self._clients.get(client_id_of(key))
         is_right = is_secret(secret, _NO_HASH if client is None else client.secret_sha256)
         return client if client is not None and is_right and client.active else None
 
     async def identity_of(self, client_id: UUID, role: Role) -> Identity | None:
-        """A program that a person signed in as; None once its credentials are withdrawn, or in another role."""
+        """The identity of a program as which a person signed in; None when its credentials were withdrawn or its role
+        was changed.
+        """
         client = await self._clients.get(client_id)
         return _identity(client) if client is not None and client.active and client.role is role else None
 
@@ -194,7 +202,7 @@ class Authenticator:
 
 
 def client_id_of(key: str) -> UUID:
-    """The program of an access key id, in whatever spelling; one that does not exist for what is no id."""
+    """The program's id for an access key id in any spelling. For anything else, the id of no program."""
     try:
         return UUID(key)
     except ValueError:

@@ -28,7 +28,7 @@ _SECRET_BYTES = 32
 
 
 class Role(IntEnum):
-    """A role may do everything that the roles before it may."""
+    """The roles. Each may do everything that the roles before it may."""
 
     READER = 1
     """Look at everything, and download."""
@@ -60,7 +60,9 @@ class ClientTable:
         self._quotas = quotas
 
     async def create(self, organization: OrganizationId, name: str, role: Role, *, actor: str) -> tuple[Client, str]:
-        """A new program, and its secret, of which only a hash is kept. Raises PermanentError QUOTA_REACHED."""
+        """Create a program. Returns it with its secret, of which only a hash is stored. Raises PermanentError
+        QUOTA_REACHED.
+        """
         secret = secrets.token_urlsafe(_SECRET_BYTES)
         async with transaction(self._pool, "creating a client") as connection:
             await require_room(connection, organization, self._quotas, Quota.CLIENTS)
@@ -72,7 +74,7 @@ class ClientTable:
         return client, secret
 
     async def get(self, client_id: UUID) -> Client | None:
-        """The program, whether active or not."""
+        """The program, active or not; None when it does not exist."""
         async with statements(self._pool, "reading a client") as connection:
             row = await connection.fetchrow(_SQL["client"], client_id)
         return None if row is None else _client_from_row(row)
@@ -83,7 +85,9 @@ class ClientTable:
             return [_client_from_row(row) for row in await connection.fetch(_SQL["clients"])]
 
     async def deactivate(self, client_id: UUID, *, actor: str) -> Client:
-        """Its secret and its tokens are worth nothing from here on. Raises PermanentError NOT_FOUND."""
+        """Withdraw a program's credentials: its secret and its tokens are not valid any more. Raises PermanentError
+        NOT_FOUND.
+        """
         async with transaction(self._pool, "deactivating a client") as connection:
             row = await connection.fetchrow(_SQL["deactivate_client"], client_id)
             if row is None:
@@ -96,7 +100,7 @@ class ClientTable:
 
 
 def is_secret(secret: str, sha256: bytes) -> bool:
-    """Whether a secret has that hash; takes the same time whatever it is."""
+    """Whether a secret has this hash. It takes the same time for any secret."""
     return hmac.compare_digest(_hash(secret), sha256)
 
 

@@ -1,9 +1,9 @@
-"""Texts that only this exportd can have made: access tokens, page tokens and download links.
+"""Signs and verifies access tokens, page tokens and download links.
 
-A token is the payload (JSON, base64url) and its HMAC-SHA-256 under a key of its own for each purpose, so that a token
-made for one thing is worth nothing for another. The payload can be read by everyone: it holds no secret.
+A token is the payload (JSON, base64url) and its HMAC-SHA-256 with a separate key for each purpose, so that a token
+cannot be used for another purpose. Everyone can read the payload, so it holds no secret.
 
-The key is in the database, or in a file that all its daemons are given.
+The key is in the database, or in a file that all daemons of the database have.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ class Signer:
         self._key = key
 
     def key_for(self, purpose: str) -> bytes:
-        """A key that is used for one purpose alone."""
+        """Derive the key of one purpose."""
         return hmac.digest(self._key, purpose.encode(), hashlib.sha256)
 
     def sign(self, purpose: str, payload: Mapping[str, object]) -> str:
@@ -44,7 +44,7 @@ class Signer:
         return f"{text}.{self._mark(purpose, text)}"
 
     def verify(self, purpose: str, token: str) -> dict[str, Any] | None:
-        """The payload; None for anything that ``sign`` did not make for this purpose."""
+        """Verify a token. Returns its payload; None for anything that ``sign`` has not made for this purpose."""
         text, _, mark = token.partition(".")
         if not hmac.compare_digest(mark.encode(errors="replace"), self._mark(purpose, text).encode()):
             return None
@@ -58,7 +58,7 @@ class Signer:
 
 
 def own_signing_key(spool: Path) -> bytes:
-    """The key of a daemon that was given none: a file beside its spool, made at the first start.
+    """The key of a daemon without a configured one: a file beside its spool, created at the first start.
 
     Raises SettingsError for a folder that cannot be written, and as ``read_signing_key``.
     """
@@ -75,7 +75,7 @@ def own_signing_key(spool: Path) -> bytes:
 
 
 def _make_key(path: Path) -> None:
-    """Under its name it is whole; another daemon's, made in the same moment, stays."""
+    """Create the file complete under its name. If another daemon has just created it, that file stays."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # with mode 0600
     try:

@@ -83,7 +83,7 @@ CreatedStart = Annotated[str | None, DATE_TIME, Query(alias="dateCreatedStart", 
 CreatedEnd = Annotated[str | None, DATE_TIME, Query(alias="dateCreatedEnd", description="Exclusive.")]
 
 _MAX_DESTINATIONS = 1000
-"""Of an organization, with a code inside their names."""
+"""How many of an organization's destinations are searched for a code."""
 
 _EVENTS = {"description": "Server-sent events: phase, progress, end", "content": {"text/event-stream": {}}}
 

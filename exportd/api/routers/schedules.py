@@ -68,7 +68,7 @@ operators = APIRouter(prefix="/v1", tags=["operations"], route_class=StrictRoute
 
 MAX_FIRINGS = 20
 MIN_YEAR, MAX_YEAR = 2000, 2200
-"""Between which firings are looked for."""
+"""The years between which firings are searched."""
 
 
 @router.get("", responses=responses(400, 401, 403))

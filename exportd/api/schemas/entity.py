@@ -15,7 +15,7 @@ CaptureState = Literal["WHOLE", "DAMAGED", "NONE"]
 
 @dataclass(frozen=True, slots=True)
 class EntityStanding:
-    """What the daemon saw when it last looked at an entity's table (``looked_at``, aware UTC).
+    """The state of an entity's table when the daemon last looked (``looked_at``, aware UTC).
 
     ``rows`` is the planner's estimate, of every organization; None for a table that was never analysed. ``capture`` is
     None for a table that is not there.

@@ -1,4 +1,4 @@
-"""What the schemas have in common: field types, and how strict bodies are. Pure."""
+"""Field types and base classes of the schemas, which decide how strict bodies are. Pure."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Self
@@ -93,7 +93,7 @@ EntityName = Annotated[str, Field(max_length=MAX_CODE_LENGTH)]
 """An entity, as the catalog calls it."""
 
 EntityNames = Annotated[list[EntityName], Field(max_length=MAX_ENTITIES, fail_fast=True)]
-"""A list is read up to its first wrong item: another thousand sentences would help no one."""
+"""A list is read up to its first wrong item, because thousands of sentences would not help."""
 
 Version = Annotated[
     int, Field(ge=0, le=MAX_COUNT, description="The version that was read; 409 when there is a newer one.")

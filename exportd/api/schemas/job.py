@@ -265,7 +265,9 @@ def _line_fields(job: Job | FoundJob, record: JobRecord | FoundJob) -> dict[str,
 
 
 def _kept_until(record: JobRecord, retention: timedelta) -> datetime | None:
-    """None while the job goes on, and for one whose files were never complete or are gone: nothing is kept of it."""
+    """The time until which files are kept; None for an unfinished job, and for one whose files were never complete or
+    are gone.
+    """
     if record.finished_at is None or record.sealed_at is None or record.expired_at is not None:
         return None
     return record.finished_at + retention

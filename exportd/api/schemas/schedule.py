@@ -270,7 +270,7 @@ _PARTS: dict[str, Literal["period", "offset", "cronExpression"]] = {
 
 
 def rule_check(fields: Mapping[str, object], *, after: datetime, count: int) -> RuleCheck:
-    """What there is to say of the rule that some fields of a schedule would make. Takes milliseconds."""
+    """Check the rule that some fields of a schedule make. Takes milliseconds."""
     try:
         rule = rule_from(fields, API_RULE)
     except ValueError as error:

@@ -17,7 +17,7 @@ from exportd.model.schedule import Pause
 
 @dataclass(frozen=True, slots=True)
 class ServiceState:
-    """Whether a part of the daemon runs, and since when (aware UTC) it does or does not."""
+    """Whether a part of the daemon runs, and since when (aware UTC)."""
 
     running: bool
     since: datetime
@@ -250,7 +250,7 @@ def _disagreement(disagreement: Disagreement) -> DisagreementStatus:
 
 
 def changes_since(notified_at: datetime | None, read_until: datetime | None) -> datetime | None:
-    """When the first change was notified that no run has read yet; None when every notified change has been read."""
+    """The time of the first notified change that no run has read yet; None when all were read."""
     if notified_at is None or (read_until is not None and read_until > notified_at):
         return None
     return notified_at
@@ -302,5 +302,5 @@ def _destinations(shared: SharedStatus, condition: DestinationCondition) -> list
 
 
 def _seconds(since: datetime, now: datetime) -> float:
-    """Not below zero, though clocks of two machines differ."""
+    """The seconds since a time, never below zero, because the clocks of two machines may differ."""
     return max(0.0, round((now - since).total_seconds(), 3))

@@ -1,7 +1,7 @@
-"""Accepts the connections of one listener, and keeps their number within bounds.
+"""Accepts the connections of one listener, and limits their number.
 
-Connections are counted from the moment they are accepted, before a byte was read or TLS was agreed on: exports need
-open files, and a client that only connects would take them all otherwise.
+Connections are counted as soon as they are accepted, before a byte was read or the TLS handshake was made. Exports need
+open files, and a client that only connects could otherwise take them all.
 """
 
 import asyncio
@@ -25,22 +25,24 @@ from exportd.api.transport.unix_socket import Peer, peer_of
 _logger = structlog.get_logger()
 
 MAX_CONNECTIONS = 256
-"""Of one listener."""
+"""The limit of connections of one listener."""
 
 HANDSHAKE_TIMEOUT_S = 5.0
-"""How long TLS may take to be agreed on."""
+"""How long a TLS handshake may take."""
 
 _TLS_CLOSE_TIMEOUT_S = 2.0
-"""How long a client may take to agree to the end of TLS. The connection holds a file until then."""
+"""How long a client may take to close TLS. The connection holds an open file until then."""
 
 _MAX_UNCOUNTED = 16
-"""After so many connections the open files are counted again, for counting them takes longer than accepting."""
+"""The open files are counted again only after this many connections, because counting takes longer than accepting."""
 
 _MAX_RESERVED_FILES = 512
-"""Spool files, COPY streams, uploads and the pool need a few hundred at the largest settings."""
+"""The most open files that are kept for exports: spool files, COPY streams, uploads and the pool need a few hundred
+with the largest settings.
+"""
 
 _RETRY_S = 0.05
-"""When to look again for files, and to try again what the kernel refused."""
+"""The pause before looking again for free files, and before repeating what the kernel refused."""
 
 _NO_FILES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
@@ -48,9 +50,10 @@ _WARNING_INTERVAL_S = 60.0
 
 
 class Acceptor:
-    """The connections of one listening socket, which does not block.
+    """Accepts connections of one listening socket, which does not block.
 
-    ``serve`` makes a connection's protocol; ``is_administrator`` says so of a user of this machine.
+    ``serve`` makes the protocol of a connection. ``is_administrator`` tells whether a user of this machine is an
+    administrator.
     """
 
     def __init__(
@@ -113,7 +116,7 @@ class Acceptor:
         return Arrival(line, host, peer, peer is not None and self._is_administrator(peer))
 
     def _has_room_for(self, connection: ApiConnection) -> bool:
-        """Take it among those present, perhaps in the place of another; False when it has to go itself."""
+        """Take the connection, perhaps in place of another one. Returns False when it has to be closed itself."""
         self._present.add(connection)
         most = _connections_affordable(MAX_CONNECTIONS)
         limits = CrowdLimits(most, max(1, most // 2))
@@ -129,7 +132,7 @@ class Acceptor:
         return [connection for connection in self._present if not connection.is_dropped]
 
     async def _welcome(self, connection: ApiConnection, line: socket.socket) -> None:
-        """Agree on TLS, if any, and count the connection until its end."""
+        """Make the TLS handshake, if there is one, and count the connection until its end."""
         tls = self._certificate
         connection.on_end = self._present.discard
         try:
@@ -149,7 +152,7 @@ class Acceptor:
                 self._present.discard(connection)
 
     async def _spare_files(self) -> None:
-        """Wait while exports need the files that are left: the Unix socket goes on, and jobs do."""
+        """Wait while exports need the remaining files. The Unix socket and jobs go on."""
         if self._uncounted > 0:
             self._uncounted -= 1
             return
@@ -159,7 +162,7 @@ class Acceptor:
             if idle is not None:
                 idle.drop()
             await anyio.sleep(_RETRY_S)
-        # Others open files too: only a part of what may be opened is taken without looking.
+        # Others open files too, so only a part of the free files is used before counting again.
         self._uncounted = min(_MAX_UNCOUNTED, spare // 4)
 
     def _warn(self, *, error: str | None) -> None:
@@ -170,18 +173,18 @@ class Acceptor:
 
 
 def files_left() -> int:
-    """How many files this process may still open. Counts those that are open: a few hundred at most."""
+    """How many files this process may still open. It counts the open ones, a few hundred at most."""
     with os.scandir("/proc/self/fd") as entries:
         return _file_limit() - sum(1 for _ in entries)
 
 
 def _reserved_files() -> int:
-    """How many of the files that may be open are kept for exports and the Unix socket."""
+    """How many of the allowed open files are kept for exports and the Unix socket."""
     return min(_MAX_RESERVED_FILES, _file_limit() // 2)
 
 
 def _connections_affordable(wanted: int) -> int:
-    """So many connections of one listener as ``wanted``, or what a quarter of the files that may be open allows."""
+    """The allowed connections of one listener: ``wanted``, or a quarter of the allowed open files if that is less."""
     return max(1, min(wanted, _file_limit() // 4))
 
 

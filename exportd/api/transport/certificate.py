@@ -1,4 +1,4 @@
-"""The certificate that the API shows on TCP, and how files with secrets are read. Blocking.
+"""Loads the certificate that the API uses on TCP, and reads files with secrets. Blocking.
 
 Its files are read again at each reload; connections that are made from then on see the new one.
 """
@@ -13,30 +13,31 @@ from exportd.settings.control_schema import ControlSettings
 
 _CHAIN_KEY, _KEY_KEY = "control.tls_certificate", "control.tls_key"
 _MAX_TURNS = 10
-"""A handshake with oneself takes three."""
+"""The limit of steps of a handshake with oneself, which takes three."""
 
 
 class Certificate:
-    """A chain and its key, in PEM. ``context`` is what the server listens with.
+    """A certificate chain and its key, in PEM. ``context`` is the TLS context of the server.
 
-    Raises SettingsError when the files cannot be used, and does not look at the dates: an export must not wait for a
-    certificate. ``doubt`` does.
+    Raises SettingsError when the files cannot be used. It does not check the dates, because an export must not wait for
+    a certificate; ``doubt`` does.
     """
 
     def __init__(self, chain: Path, key: Path) -> None:
         self.chain = chain
         self.key = key
         self._newest = _loaded(chain, key)
-        # Connections are made by it while a thread loads another: it stays as it is, and points to the newest.
+        # Connections are made with it while a thread loads another. So it is never changed, and only points to the
+        # newest.
         self.context = _loaded(chain, key)
         self.context.sni_callback = self._show_newest
 
     def load(self) -> None:
-        """Read the files again. Raises SettingsError, and what was shown before is shown on."""
+        """Read the files again. When it raises SettingsError, the earlier certificate is used further."""
         self._newest = _loaded(self.chain, self.key)
 
     def doubt(self) -> str | None:
-        """Why every client would refuse the certificate, such as its date; None when there is no such reason."""
+        """The reason why every client would refuse the certificate, such as its date; None when there is none."""
         trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         trusting.check_hostname = False
         trusting.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
@@ -101,7 +102,7 @@ def _no_password() -> str:
 
 
 def _shake_hands(client: ssl.SSLContext, server: ssl.SSLContext) -> None:
-    """A handshake in memory. Raises SSLError when one of the two does not want it."""
+    """Make a handshake in memory. Raises SSLError when either side refuses."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     ends = [
         client.wrap_bio(to_client, to_server),
@@ -124,7 +125,7 @@ def _words(error: OSError) -> str:
 
 
 def read_private(path: Path, *, where: str) -> bytes:
-    """What is in a file with secrets. Raises SettingsError when it cannot be read, and when every user can."""
+    """Read a file with secrets. Raises SettingsError when it cannot be read, and when every user can read it."""
     try:
         with path.open("rb") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)

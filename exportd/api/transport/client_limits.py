@@ -1,11 +1,12 @@
-"""How much one client may take: requests in a time, requests and connections at once. Pure: times are handed in.
+"""Limits what one client may use: requests in a time, and requests and connections at once. Pure: times are passed in.
 
-Requests in a time (a monotonic clock's seconds) are counted in slices of the window, so that the memory for each key is
-constant. The oldest slice counts whole until it has left the window: the limit is never exceeded, and at most one slice
-too strict.
+Requests in a time (seconds of a monotonic clock) are counted in slices of the window, so that the memory for each key
+is constant. The oldest slice counts completely until it has left the window. So the limit is never exceeded, and is at
+most one slice too strict.
 
-Every connection has an owner: a user of this machine, or an address. No owner has more than so many, and none drives
-out another that has fewer. What costs a client least goes first: a connection on which nothing was asked yet.
+Every connection has an owner: a user of this machine, or an address. The connections of an owner are limited, and no
+owner displaces another one that has fewer. The connection that costs its client least is closed first: one on which
+nothing was requested yet.
 """
 
 from collections import Counter, OrderedDict, deque
@@ -16,7 +17,7 @@ from typing import Protocol, TypeVar
 
 _SLICES = 10
 _MAX_KEYS = 10_000
-"""Beyond these, the keys that were idle longest are evicted."""
+"""When there are more keys, those that were idle longest are evicted."""
 
 
 class RateLimit:
@@ -29,7 +30,7 @@ class RateLimit:
         self._counts: OrderedDict[str, deque[tuple[int, int]]] = OrderedDict()
 
     def wait_s(self, key: str, now: float) -> float:
-        """0 and counts the request when it may pass; else the seconds after which trying again can help."""
+        """Count a request. Returns 0 when it may pass, else the seconds after which another attempt may."""
         number = int(now // self._slice_s)
         counts = self._counts.setdefault(key, deque())
         self._counts.move_to_end(key)
@@ -47,7 +48,7 @@ class RateLimit:
 
 
 class ConnectionCount:
-    """At most ``limit()`` connections of each key on which a request is being answered."""
+    """Limits the connections of each key on which a request is being answered to ``limit()``."""
 
     def __init__(self, limit: Callable[[], int]) -> None:
         self._limit = limit
@@ -59,11 +60,11 @@ class ConnectionCount:
 
     @property
     def busy(self) -> Mapping[str, int]:
-        """How many each key has, if any."""
+        """The number of connections of each key that has some."""
         return self._busy
 
     def begin(self, key: str) -> bool:
-        """Whether one more may be answered; it counts until ``end``."""
+        """Whether another request may be answered. If so, it counts until ``end``."""
         if self._busy[key] >= self._limit():
             self._busy = +self._busy
             return False
@@ -76,22 +77,24 @@ class ConnectionCount:
 
 
 class ConnectionStage(IntEnum):
-    """How far a connection has come, in the order in which connections are given up."""
+    """The stage of a connection, in the order in which connections are closed."""
 
     CLOSING = 0
     """Its last answer is being sent."""
     HANDSHAKE = 1
-    """TLS has not been agreed on."""
+    """The TLS handshake is not finished."""
     ASKING = 2
-    """No whole request has arrived: its head or its body is missing, or a part of them."""
+    """No complete request has arrived yet."""
     KEPT = 3
-    """It was answered, and kept for another request."""
+    """Its request was answered, and it is kept for another one."""
     BUSY = 4
     """A request is being answered."""
 
 
 class Connection(Protocol):
-    """``process`` is who has it within the owner, ``since`` when its stage of doing nothing began (any clock)."""
+    """A connection. ``process`` is the owner's process that has it. ``since`` is the time when it became idle (of any
+    clock).
+    """
 
     @property
     def owner(self) -> Hashable: ...
@@ -114,7 +117,7 @@ AnyConnection = TypeVar("AnyConnection", bound=Connection)
 
 @dataclass(frozen=True, slots=True)
 class CrowdLimits:
-    """How many connections there may be, and how many of one owner."""
+    """The limits of connections, in all and of one owner."""
 
     connections: int
     of_owner: int
@@ -123,9 +126,9 @@ class CrowdLimits:
 def superfluous(
     newcomer: AnyConnection, present: Collection[AnyConnection], limits: CrowdLimits
 ) -> AnyConnection | None:
-    """The connection to close now that ``newcomer`` is among those present: that one itself where no other may go.
+    """The connection to close after ``newcomer`` has come, which is the newcomer itself if no other may be closed.
 
-    None while there is room. An administrator's connection gets the place of any other user's, even a busy one.
+    None while there is room. An administrator's connection may displace that of any other user, even a busy one.
     """
     counts = Counter(connection.owner for connection in present)
     if counts[newcomer.owner] > limits.of_owner:
@@ -151,18 +154,18 @@ def superfluous(
 
 
 def first_to_go(present: Collection[AnyConnection]) -> AnyConnection | None:
-    """The connection to close where files are needed for something else; None when all are busy."""
+    """The connection to close when files are needed for something else; None when all are busy."""
     return _first(present, None, Counter(connection.owner for connection in present))
 
 
 def _first(
     candidates: Collection[AnyConnection], newcomer: AnyConnection | None, counts: Counter[Hashable]
 ) -> AnyConnection | None:
-    """The first to go of those that answer nothing: of an owner with more than an equal share, if there is one, and of
-    a process with more than an equal share within it.
+    """The first idle connection to close: of an owner with more than an equal share, if there is one, and of a process
+    with more than an equal share within it.
 
-    The share of the process comes before the stage: a command that has only just connected would otherwise go before
-    the hundred connections of a program that have been silent for long.
+    The share of the process counts more than the stage. Otherwise a command that has just connected would be closed
+    before the hundred long idle connections of a program.
     """
     processes = Counter(connection.process for connection in candidates)
     total = counts.total()

@@ -1,7 +1,7 @@
 """One connection of the API, from the moment it is accepted.
 
-uvicorn does the HTTP. Its protocol class is extended by what it lacks: who is at the other end, how far the connection
-has come, and timeouts for clients that send no request or do not read the answer. This relies on internals of
+uvicorn handles HTTP. Its protocol class is extended by what it lacks: who is at the other end, the stage of the
+connection, and timeouts for clients that send no request or do not read the answer. This relies on internals of
 uvicorn; tests/unit/api/transport/test_uvicorn_parts.py fails when they change.
 """
 
@@ -25,7 +25,7 @@ HEADER_TIMEOUT_S = 10.0
 """How long a client may take to send the head of a request."""
 
 WRITE_STALL_TIMEOUT_S = 30.0
-"""How long a client may leave what was sent to it unread."""
+"""How long a client may leave sent data unread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +54,9 @@ class ApiConnection(H11Protocol):
         self.process: Hashable = arrival.address if arrival.peer is None else arrival.peer.pid
         self.is_administrators = arrival.is_administrators
         self.since = loop.time()
-        """On the clock of the event loop: when it was accepted, or last answered."""
+        """When it was accepted or last answered, by the clock of the event loop."""
         self.is_dropped = False
-        """Whether its place has been given to another."""
+        """Whether its place was given to another connection."""
         self.on_end: Callable[[ApiConnection], None] = lambda _: None
 
     @property
@@ -72,13 +72,13 @@ class ApiConnection(H11Protocol):
         return ConnectionStage.KEPT if cycle.response_complete else ConnectionStage.BUSY
 
     def drop(self) -> None:
-        """End it without waiting until anything was sent or read."""
+        """Close it without waiting for anything to be sent or read."""
         self.is_dropped = True
         transport: asyncio.Transport | None = self.transport
         if transport is not None:
             transport.abort()
         else:
-            # The handshake sees the end of the connection and gives up; its transport is not known before.
+            # The handshake notices the end of the connection. Its transport is not known earlier.
             with contextlib.suppress(OSError):
                 self._line.shutdown(socket.SHUT_RDWR)
 
@@ -107,7 +107,7 @@ class ApiConnection(H11Protocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        # Not close(), which would wait for ever until the rest is read.
+        # Not close(), which would wait until the rest is read.
         self._stall_timeout = self.loop.call_later(WRITE_STALL_TIMEOUT_S, self.transport.abort)
 
     def resume_writing(self) -> None:
@@ -115,7 +115,7 @@ class ApiConnection(H11Protocol):
         self._stop_stall_timeout()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP in the form of all errors; uvicorn would send plain text."""
+        """Answer invalid HTTP in the form of all errors. uvicorn would send plain text."""
         self.transport.write(closing_answer(HTTPStatus.BAD_REQUEST, "This is no HTTP request that can be read."))
         self.transport.close()
 
@@ -145,7 +145,7 @@ class ApiConnection(H11Protocol):
 
 
 def closing_answer(status: HTTPStatus, sentence: str) -> bytes:
-    """An answer in the form of all errors, and the end of the connection, for what never became a request."""
+    """An answer in the form of all errors that closes the connection, for what never became a request."""
     response = problem_response(
         status, sentence, {"connection": "close", "cross-origin-resource-policy": "same-origin"}
     )

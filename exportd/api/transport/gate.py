@@ -1,11 +1,11 @@
-"""The outermost layer of the API: limits on what comes in, and an answer whatever goes wrong inside.
+"""The outermost layer of the API: limits requests, and answers whatever goes wrong inside.
 
-What a proxy says of the person is believed from that proxy alone. Over TCP, an address may make so many requests. A
-body has to arrive in time. Refusals are told slowly: a client that goes on although it is refused waits for the
-answers, and exports have the time that refusing would take.
+The person that a proxy names is accepted only from that proxy. Over TCP, the requests of an address are limited. A body
+has to arrive in time. Refusals are sent slowly: a client that continues although it is refused has to wait for the
+answers, and the time goes to exports.
 
-A browser sends what a page tells it to send, with the rights of the person in front of it. That holds for the Unix
-socket too, once a person forwards it to a port. So on every listener:
+A browser sends what a page tells it to send, with the rights of its user. This also applies to the Unix socket when a
+person forwards it to a port. So on every listener:
 
 - The Host header has to name this server. A page that was sent here by a foreign name (DNS rebinding) is refused.
 - A request that changes something has to come from this server's own pages, or from a program that is no browser.
@@ -34,16 +34,16 @@ from exportd.model.foreign_text import MASK
 _logger = structlog.get_logger()
 
 ON_ANSWERED = "on_answered"
-"""Under this name a request's state may have a function that is called when the request is over, however it ended."""
+"""The key in a request's state of a function that is called when the request has ended, in any way."""
 
 PERSON = "person"
-"""Under this name a request's state has the person whom a proxy names; None where there is no proxy."""
+"""The key in a request's state of the person whom a proxy names; None without a proxy."""
 
 PersonOf = Callable[[Peer | None, Iterable[tuple[bytes, bytes]]], str | None]
-"""Whom a request of a peer with these headers is of. Raises Refusal for one that is not believed."""
+"""Returns the person of a request of a peer with these headers. Raises Refusal for headers that are not accepted."""
 
 REFUSALS_A_SECOND = 20
-"""How many refusals an address, or a user of this machine, is told at once; more of them wait, a second at most."""
+"""How many refusals an address, or a user of this machine, gets at once. Further ones wait, a second at most."""
 
 _REFUSALS = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS}
 
@@ -53,13 +53,13 @@ MAX_BODY_BYTES = 1_000_000
 
 _MAX_DRAINED_BYTES = 32_000_000
 _DRAIN_TIMEOUT_S = 5.0
-"""How much of a body that is too large is read and dropped: most clients send everything before they read the answer,
-and never see it when the connection is closed meanwhile.
+"""How long a body that is too large is read and dropped. Most clients send everything before they read the answer, and
+never see it when the connection is closed before.
 """
 
 
 class Gate:
-    """An ASGI application around another one. ``hosts`` are our names, in lower case and without ports."""
+    """An ASGI application around another one. ``hosts`` are this server's names, in lower case and without ports."""
 
     def __init__(
         self,
@@ -125,7 +125,7 @@ class Gate:
                 on_answered()
 
     def _name_person(self, scope: Scope) -> Refusal | None:
-        """Write down whom a proxy names; or why that is not believed."""
+        """Store the person whom a proxy names. Returns why that is not accepted, if so."""
         state = scope.setdefault("state", {})
         try:
             state[PERSON] = self._person_of(state.get("peer"), scope["headers"])
@@ -152,7 +152,7 @@ def _address(scope: Scope) -> str:
 
 
 def _with_policy(send: Send) -> Send:
-    """Says of every answer, refusals too, that no page of another site may embed it."""
+    """Add to every answer, including refusals, that no page of another site may embed it."""
 
     async def answer(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -163,7 +163,7 @@ def _with_policy(send: Send) -> Send:
 
 
 def _loggable(path: str) -> str:
-    """The path without the token of a download, with which everyone could have the files."""
+    """The path without the token of a download, which would let every reader of the log download the files."""
     before, downloads, _ = path.partition(_DOWNLOADS)
     return f"{before}{downloads}{MASK}" if downloads else path
 
@@ -175,7 +175,7 @@ def _too_large() -> Refusal:
 def _refuse_size(headers: Mapping[bytes, str]) -> Refusal | None:
     length = headers.get(b"content-length", "")
     if length and b"transfer-encoding" in headers:
-        # A proxy in front may believe the other of the two, and take the rest of the body for the next request.
+        # A proxy in front may use the other of the two headers, and take the rest of the body for the next request.
         sentence = "A request may have a Content-Length or a Transfer-Encoding, not both."
         return Refusal(400, sentence, headers={"connection": "close"})
     return _too_large() if length.isdecimal() and int(length) > MAX_BODY_BYTES else None
@@ -192,7 +192,7 @@ async def _drain(receive: Receive) -> None:
 
 
 class _Measured:
-    """Receives a request's body in time and up to a size, or not at all."""
+    """Receives a request's body within a time and up to a size."""
 
     def __init__(self, receive: Receive, seconds: float) -> None:
         self._receive = receive
@@ -242,7 +242,7 @@ class Authority:
 
 
 def refuse_page(method: str, headers: Sequence[tuple[bytes, bytes]], *, hosts: Collection[str]) -> Refusal | None:
-    """What speaks against a request, as far as its headers tell.
+    """Why a request is refused by its headers; None when it is not.
 
     ``headers`` have names in lower case, as ASGI has them. ``hosts`` are this server's names, in lower case and without
     ports.
@@ -253,7 +253,7 @@ def refuse_page(method: str, headers: Sequence[tuple[bytes, bytes]], *, hosts: C
         return Refusal(400, "The Host header does not name this server: control.hosts lists the names it goes by.")
     site = _last(headers, b"sec-fetch-site")
     if site is None:
-        # No browser, or an old one, which names the page's origin where it matters.
+        # Not a browser, or an old one, which sends the page's origin where it matters.
         origins = [value.decode("latin-1") for name, value in headers if name == b"origin"]
         allowed = all(_is_here(origin, host) for origin in origins)
     else:
@@ -268,11 +268,12 @@ def _last(headers: Sequence[tuple[bytes, bytes]], wanted: bytes) -> str | None:
 
 
 def _is_here(origin: str, host: Authority) -> bool:
-    """Whether an origin is the very place that the request went to, port included."""
+    """Whether an origin is the address of the request, including the port."""
     origin_scheme, _, rest = origin.partition("://")
     found = Authority.of(rest)
     if found is None or origin_scheme not in _DEFAULT_PORTS:
         return False  # "null" is the origin of a sandboxed page
-    # A proxy in front may speak TLS where this server does not: a Host without a port has the origin's default port.
+    # A proxy in front may use TLS where this server does not. So a Host without a port has the default port of the
+    # origin.
     default = _DEFAULT_PORTS[origin_scheme]
     return (found.host, found.port or default) == (host.host, host.port or default)

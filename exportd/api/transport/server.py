@@ -1,7 +1,7 @@
 """Serves the API on its sockets, inside the daemon's task group.
 
-uvicorn does the HTTP; signals, start-up, addresses and the number of connections stay the daemon's. This relies on
-internals of uvicorn; tests/unit/api/transport/test_uvicorn_parts.py fails when they change.
+uvicorn handles HTTP. The daemon itself handles signals, the start, addresses and the number of connections. This relies
+on internals of uvicorn; tests/unit/api/transport/test_uvicorn_parts.py fails when they change.
 """
 
 import asyncio
@@ -34,19 +34,19 @@ _GRACE_S = 3
 """How long requests may go on when the daemon stops."""
 
 _REFUSAL_TIMEOUT_S = 1.0
-"""How long requests that were not done by then may take to answer that they were cut off."""
+"""How long unfinished requests may take after that to answer that they were cut off."""
 
 _MAX_HEAD_BYTES = 64 * 1024
 
 _BACKLOG = 1024
-"""How many connections over TCP may wait in the kernel, where they hold no file of ours."""
+"""How many connections over TCP may wait in the kernel, where they take no open file of the daemon."""
 
 
 class ControlServer:
     """Listens on a Unix socket, and on an address if there is one: with TLS, when there is a certificate.
 
-    A Unix socket that systemd hands over is taken; otherwise there is one made at ``socket_path``. An administrator's
-    connection to it is always let in.
+    It uses a Unix socket that systemd hands over, or creates one at ``socket_path``. An administrator's connection to
+    it is always accepted.
     """
 
     def __init__(
@@ -66,10 +66,10 @@ class ControlServer:
         self._certificate = certificate
         self._is_administrator = is_administrator
         self.address: tuple[str, int] | None = None
-        """Where it listens on TCP, once it does: host and port."""
+        """Host and port on which it listens over TCP; None before."""
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Serve until cancelled; requests that run then may end. Raises what opening the sockets raises."""
+        """Serve until cancelled. Running requests may then finish. Raises what opening the sockets raises."""
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # what clients send wrongly is not logged
         with ExitStack() as sockets:
             unix = inherited_socket(self._socket_path, os.environ, process_id=os.getpid())
@@ -99,10 +99,10 @@ class MetricsServer:
         self._application = application
         self._listen = listen
         self.address: tuple[str, int] | None = None
-        """Where it listens, once it does: host and port."""
+        """Host and port on which it listens; None before."""
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Serve until cancelled; requests that run then may end. Raises SettingsError when the address is taken."""
+        """Serve until cancelled. Running requests may then finish. Raises SettingsError when the address is taken."""
         if not self._listen:
             task_status.started()
             return
@@ -117,7 +117,7 @@ class MetricsServer:
 
 
 class EmbeddedServer(uvicorn.Server):
-    """A uvicorn that leaves the signals to the daemon, and the accepting of connections to an acceptor."""
+    """A uvicorn server that leaves signals to the daemon, and the accepting of connections to an acceptor."""
 
     def __init__(
         self,
@@ -134,7 +134,8 @@ class EmbeddedServer(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                # What a client says of its own address is not believed, from the loopback neither: limits go by it.
+                # The address that a client claims to have is not used, even on the loopback, because limits depend on
+                # it.
                 proxy_headers=False,
                 timeout_graceful_shutdown=_GRACE_S,
                 h11_max_incomplete_event_size=_MAX_HEAD_BYTES,
@@ -180,7 +181,7 @@ async def _serve(servers: "list[tuple[EmbeddedServer, socket.socket]]", name: st
     """Serve until cancelled; ``ready`` is called as soon as all of them listen."""
     async with anyio.create_task_group() as group:
         group.start_soon(_stop_when_cancelled, [server for server, _ in servers], name=f"end of the {name}")
-        # Cancelled in the middle, uvicorn would leave its connections behind: it ends by itself.
+        # Shielded, because uvicorn leaves its connections open when it is cancelled. It ends by itself.
         with anyio.CancelScope(shield=True):
             async with anyio.create_task_group() as serving:
                 for server, listening in servers:
@@ -199,7 +200,9 @@ async def _stop_when_cancelled(servers: list[EmbeddedServer]) -> None:
 
 
 def _tcp_socket(listen: str, *, setting: str) -> socket.socket:
-    """Listens at ``listen``. Raises SettingsError that names the key ``setting`` when the system refuses."""
+    """Open a socket that listens at ``listen``. Raises SettingsError, which names the key ``setting``, when the system
+    refuses.
+    """
     host, port = split_listen(listen)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:

@@ -1,8 +1,8 @@
-"""The Unix socket of the API: ours alone, opened and removed again, or the one that systemd opened for us; who is at
-its other end, as the kernel says; and the users and groups of this machine. Blocking.
+"""Opens the Unix socket of the API, or takes over the one that systemd has opened; finds out who is at the other end,
+as the kernel reports; and looks up users and groups of this machine. Blocking.
 
-With systemd's (exportd.socket) no client is refused while the daemon restarts. Its protocol is sd_listen_fds(3):
-descriptors from 3 on, as many as ``LISTEN_FDS`` says, for the process ``LISTEN_PID``.
+With the socket of systemd (exportd.socket) no client is refused while the daemon restarts. The protocol is
+sd_listen_fds(3): descriptors from 3 on, as many as ``LISTEN_FDS`` says, for the process ``LISTEN_PID``.
 """
 
 import fcntl
@@ -105,8 +105,8 @@ def proxy_user_id(name: str) -> int:
 def unix_socket(path: Path, *, group_id: int | None) -> Iterator[socket.socket]:
     """A listening socket at ``path`` that the group may open; removed at the end of the block.
 
-    A socket that a dead daemon left is replaced. Raises PermanentError when another daemon listens there, and
-    SettingsError when there can be no socket.
+    A socket that a dead daemon has left is replaced. Raises PermanentError when another daemon listens there, and
+    SettingsError when the socket cannot be created.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -134,7 +134,9 @@ def _open(path: Path, group_id: int | None) -> socket.socket:
 
 
 def _take(lock: int, path: Path) -> None:
-    """The lock decides between two daemons that start at the same moment; the kernel frees it when one dies."""
+    """Take the lock that decides between two daemons starting at the same moment. The kernel releases it when a daemon
+    dies.
+    """
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -161,7 +163,7 @@ def _remove_stale(path: Path) -> None:
 def _listen(path: Path, group_id: int | None) -> socket.socket:
     listening = socket.socket(socket.AF_UNIX)
     try:
-        # The file gets the socket's mode: no other user can connect before the group is set.
+        # The file gets the mode of the socket, so no other user can connect before the group is set.
         os.fchmod(listening.fileno(), 0o600)
         listening.bind(os.fspath(path))
         if group_id is not None:
@@ -195,8 +197,8 @@ def inherited_socket(
 ) -> socket.socket | None:
     """The listening Unix socket that came with the process; None when none did.
 
-    Takes the variables out of ``environment``: they are not for children. Raises SettingsError for anything but one
-    listening Unix stream socket at ``path``, where the clients look for it.
+    Removes the variables from ``environment``, because child processes must not see them. Raises SettingsError for
+    anything but one listening Unix stream socket at ``path``, where the clients look for it.
     """
     wanted, count, names = (environment.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"))
     if wanted != str(process_id) or not count.isdecimal() or int(count) == 0:

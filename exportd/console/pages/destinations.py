@@ -197,9 +197,9 @@ async def delete(visitor: Visiting, destination_id: IdInPath) -> Response:
 
 @dataclass(frozen=True, slots=True)
 class DestinationChoices:
-    """What a form offers: the ``organizations`` that are known, and the destinations of the one that is meant.
+    """The choices of a form: the known ``organizations``, and the destinations of the selected one.
 
-    ``trouble``: why they cannot be read now. The form stands all the same, and keeps what was filled in.
+    ``trouble`` says why they cannot be read now. The form is shown all the same, and keeps what was filled in.
     """
 
     organizations: list[str]
@@ -209,12 +209,14 @@ class DestinationChoices:
 
 
 async def destination_choices(visitor: Visitor, organization: str) -> DestinationChoices:
-    """For a form in which ``organization`` is filled in; when it is empty and there is only one, that one is meant."""
+    """The choices for a form in which ``organization`` is filled in. If it is empty and there is only one organization,
+    that one is selected.
+    """
     using = visitor.using
     try:
         known = await visitor.organizations()
         meant = organization or (known[0] if len(known) == 1 else "")
-        # A new organization has none yet, and the database is not asked for a text that may be no organization.
+        # A new organization has no destinations yet, and the database is not asked for an invalid one.
         owner = meant if meant in known else None
         places = await list_all_destinations(
             visitor.viewer, using.destinations, using.signer, organization=owner, page_size=200

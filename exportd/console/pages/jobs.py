@@ -41,20 +41,20 @@ from exportd.model.schedule import DialectName
 router = APIRouter(prefix="/console/jobs", route_class=PageRoute, include_in_schema=False)
 
 MAX_TICKED = MAX_IDS
-"""Jobs at once: as many as a page lists."""
+"""How many jobs may be ticked: as many as a page lists."""
 
 JobDeed = Literal["retry", "cancel"]
 
 _DEED: TypeAdapter[JobDeed] = TypeAdapter(JobDeed)
 _ZONE = re.compile(r"(Z|[+-]\d\d:?\d\d)$")
 _MAX_SHOWN_BYTES = 500_000
-"""So much of a manifest stands on its page; the file has all."""
+"""How much of a manifest its page shows. The file has all of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class TickedJob:
-    """A job that was ticked; ``job`` is None where there is none that the visitor sees. ``sentence``: why it is left
-    out, or what was done, or why it was refused. ``again`` is the job that does it again.
+    """A ticked job. ``job`` is None when the visitor sees no such job. ``sentence`` says why it is left out, what was
+    done, or why that was refused. ``again`` is the job that retries it.
     """
 
     id: str
@@ -65,7 +65,9 @@ class TickedJob:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """``jobs`` are those that it is done with, the newest first; ``left_out`` has why it is not done with others."""
+    """The ticked jobs to which an operation applies (``jobs``, the newest first), and those that are ``left_out``, with
+    the reasons.
+    """
 
     deed: JobDeed
     jobs: Sequence[FoundJobDocument]
@@ -73,7 +75,7 @@ class Selection:
 
     @classmethod
     def of(cls, deed: JobDeed, ids: Iterable[str], found: Iterable[FoundJobDocument]) -> "Selection":
-        """``found`` are the jobs of these ``ids`` that there are, the newest first."""
+        """Select by ``ids``. ``found`` are those of these jobs that exist, the newest first."""
         known = {job.id: job for job in found}
         chosen: list[FoundJobDocument] = []
         left_out = [
@@ -311,12 +313,12 @@ async def _do(visitor: Visitor, actor: Identity, deed: JobDeed, job: FoundJobDoc
 
 
 def _in_utc(text: str) -> str | None:
-    """What a form's field for a time has, as the API wants it; what has a zone stays."""
+    """A form's field for a time, in the form of the API. A time with a zone stays as it is."""
     return f"{text}Z" if text and not _ZONE.search(text) else text or None
 
 
 def _laid_out(document: bytes) -> str:
-    """With line breaks and spaces, unless it is too long or no JSON."""
+    """JSON with line breaks and indentation, unless it is too long or not JSON."""
     if len(document) <= _MAX_SHOWN_BYTES:
         with suppress(ValueError):
             return json.dumps(json.loads(document), indent=2, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""The first page: what a person has to do now, the most urgent first, and what goes on."""
+"""The first page: what a person has to do now, the most urgent first, and what is running."""
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ _MAX_NAMED = 5
 router = APIRouter(prefix="/console", route_class=PageRoute, include_in_schema=False)
 
 SPOOL_SHARE = 0.8
-"""How full the spool may be before it is said."""
+"""The share of the spool's budget from which on it is reported."""
 
 
 @router.get("/")
@@ -63,7 +63,7 @@ async def follow(request: Request, visitor: Visiting) -> Response:
 
 
 def _of_organization(daemon: DaemonStatus, organization: str | None) -> DaemonStatus:
-    """The same daemon, without the destinations and jobs of others."""
+    """The daemon's status without the destinations and jobs of other organizations."""
     if organization is None:
         return daemon
     return daemon.model_copy(
@@ -76,7 +76,7 @@ def _of_organization(daemon: DaemonStatus, organization: str | None) -> DaemonSt
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """``sentence`` says what is wrong; ``link`` is the page that helps, if there is one."""
+    """A task. ``sentence`` says what is wrong. ``link`` is the page that helps, if there is one."""
 
     what: str
     sentence: str
@@ -86,11 +86,12 @@ class Task:
 def needs_attention(
     daemon: DaemonStatus | None, schedules: Iterable[ScheduleDetails], damaged: Collection[str] = ()
 ) -> Sequence[Task]:
-    """Failing schedules, destinations that are away, entities out of order, waiting jobs, and ailing daemons.
+    """The tasks: failing schedules, unreachable destinations, entities out of order, waiting jobs, and daemons with
+    problems.
 
-    ``damaged`` are the entities whose capture is not whole.
+    ``damaged`` are the entities whose capture is incomplete.
 
-    For those who do not see the ``daemon`` (None): their failing schedules.
+    Visitors who do not see the ``daemon`` (None) get only their failing schedules.
     """
     failing = [
         Task(

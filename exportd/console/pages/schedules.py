@@ -64,7 +64,7 @@ _DEEDS = 50
 _HAPPENINGS = 60
 _FIRINGS = 5
 _QUESTIONS = {"check", "preview"}
-"""Buttons of the form that change nothing."""
+"""The buttons of the form that change nothing."""
 
 _NOT_SETTINGS = {"version"}
 """In the details of an edit: what changes with every one."""
@@ -305,7 +305,7 @@ async def _form_page(
 
 
 async def _complete_export(visitor: Visitor, form: ScheduleForm) -> SchedulePreview | str:
-    """How much a schedule's entities hold in all; a sentence where that cannot be said now."""
+    """The size of a complete export of a schedule's entities, or a sentence when it cannot be said now."""
     wanted = {name: form.document[name] for name in ("sourceType", "operationalDataTypes", "exportFileFormat")}
     try:
         tenant, body = tenant_of(form.organization, visitor.identity), body_of(_EXPORT, wanted)
@@ -315,7 +315,7 @@ async def _complete_export(visitor: Visitor, form: ScheduleForm) -> SchedulePrev
 
 
 def _checked(form: ScheduleForm, now: datetime) -> RuleCheck:
-    """The rule as it is filled in. What the API would refuse before it looks at the rule is said here."""
+    """Check the rule as it is filled in. This also reports what the API would refuse before it checks the rule."""
     problems = [
         ShownRuleProblem(field=field, message="This should be a whole number.")
         for field in ("period", "offset")

@@ -1,4 +1,4 @@
-"""Signing in and out, and what all pages load."""
+"""Signing in and out, and the files that all pages load."""
 
 from typing import Annotated
 
@@ -28,9 +28,10 @@ router = APIRouter(prefix="/console", route_class=PageRoute, include_in_schema=F
 
 
 def _unforwarded_user(request: Request) -> Owner:
-    """Who is at the other end of the socket.
+    """The user at the other end of the socket.
 
-    Raises Refusal 403 for what ``exportd console`` forwards: that may come from any user of its machine.
+    Raises Refusal 403 for requests that ``exportd console`` forwards, because these may come from any user of its
+    machine.
     """
     if FORWARDER_HEADER in request.headers:
         raise Refusal(403, "Open the address that `exportd console` printed. It is good for a minute, once.")
@@ -130,13 +131,13 @@ async def show_asset(request: Request, name: Annotated[str, Path(max_length=MAX_
 
 
 def _has_tls(request: Request) -> bool:
-    """Whether the browser came by TLS: to us, or to the proxy, which has to have it."""
+    """Whether the browser used TLS, to this server or to the proxy, which must use it."""
     return request.url.scheme == "https" or person_of_request(request) is not None
 
 
 def _signed_in(request: Request, secret: str) -> Response:
     answer = RedirectResponse("/console/", 303)
-    # Strict: a page of another site, which may link here, begins nothing as this user.
+    # Strict, so that a page of another site, which may link here, cannot act as this user.
     answer.set_cookie(
         cookie_name(request),
         secret,

@@ -205,7 +205,7 @@ async def show_differences(request: Request, visitor: Visiting) -> Response:
         found = await reload(visitor.identity, visitor.using.host, visitor.using.status, dry_run=True)
     except ExportdError as error:
         refused = Refused.of(error, *await answered(request, error))
-        # What is wrong with the file is what was asked for.
+        # The problems of the file are the expected answer.
         return _page(visitor, "reload.html", found=None, refused=refused)
     return _page(visitor, "reload.html", found=found, refused=NOT_REFUSED)
 

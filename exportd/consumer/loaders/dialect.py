@@ -1,11 +1,11 @@
-"""What the databases have in common: a run's entity goes to a staging table, and from there into its table. Pure.
+"""What all databases have in common: an entity's records go to a staging table, and from there into its table. Pure.
 
 ``full`` replaces the table, whatever its columns were; ``incremental`` removes the records with the keys of the run and
 adds those that are not deleted. Loading a run again changes nothing.
 
-A table holds every value exactly. Where the database has no type that holds all values of a field's (numbers of any
-precision, times of infinity and BC), the column is text, and the view ``<table>_typed`` casts it: what does not fit is
-NULL there.
+A table holds every value exactly. If the database has no type for all values of a field (numbers of any precision,
+times of infinity and BC), the column is text. The view ``<table>_typed`` casts it, and is NULL for a value that does
+not fit.
 
 This is also the only module that quotes identifiers and literals by other rules than those of Postgres.
 """
@@ -34,16 +34,16 @@ class Dialect(ABC):
 
     begin: ClassVar[tuple[str, ...]] = ("BEGIN",)
     end: ClassVar[tuple[str, ...]] = ("COMMIT",)
-    """What comes before the entities, and after them."""
+    """The statements before and after those of the entities."""
 
     was_run: ClassVar[bool] = True
     """Whether its scripts are run in the database by our tests; the first line of the others says that they are not."""
 
     remarks: ClassVar[tuple[str, ...]] = ()
-    """What a person has to know or do before the script can run."""
+    """Remarks for the person who runs the script."""
 
     def column_type(self, field: ManifestField) -> str:
-        """A type that holds each value of the field exactly."""
+        """The type of the column, which holds every value of the field exactly."""
         return self.boolean if field.type == "boolean" else self.text
 
     def cast(self, field: ManifestField, column: str) -> str:
@@ -122,7 +122,7 @@ def fields_of(entity: ManifestEntity) -> tuple[ManifestField, ...]:
 
 
 def key_of(entity: ManifestEntity) -> tuple[str, ...]:
-    """The fields by which records are known. Raises PermanentError when one of them is not exported."""
+    """The fields that identify a record. Raises PermanentError when one of them is not exported."""
     names = {field.name for field in entity.fields}
     missing = [name for name in entity.key if name not in names]
     if missing or not entity.key:
@@ -135,7 +135,9 @@ def key_of(entity: ManifestEntity) -> tuple[str, ...]:
 
 
 def reader_of(readers: Mapping[Scheme, str], location: Location, database: str) -> str:
-    """What in a database reads from such a location. Raises PermanentError where nothing does."""
+    """The function or clause of a database that reads from such a location. Raises PermanentError when there
+    is none.
+    """
     reader = readers.get(location.scheme)
     if reader is None:
         raise PermanentError(

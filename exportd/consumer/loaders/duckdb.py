@@ -12,7 +12,7 @@ from exportd.model.schedule import ExportFormat
 from exportd.stores.location import Location
 
 MAX_RECORD_BYTES = 64_000_000
-"""DuckDB allocates a few buffers of this size, and refuses a longer record; for smaller files, smaller buffers do."""
+"""DuckDB allocates a few buffers of this size, and refuses a longer record. Smaller files need smaller buffers."""
 
 _MIN_RECORD_BYTES = 2_000_000
 

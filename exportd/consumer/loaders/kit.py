@@ -1,4 +1,4 @@
-"""A run's script: everything that one of the databases needs to load it and merge it into its tables. Pure."""
+"""Writes the script with which a database loads a run and merges it into its tables. Pure."""
 
 import re
 from collections.abc import Iterator
@@ -33,9 +33,9 @@ _LINE_END = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 def statements(manifest: Manifest, dialect: DialectName, location: Location, *, folder: str | None = None) -> str:
     """The script that loads the manifest's run. The tables are those of one organization and one schedule.
 
-    ``location`` is the root of the store; ``folder`` is what precedes ``orgId=`` in keys there, with its slash; None:
-    as in the manifest. Raises PermanentError for an increment that cannot be merged by key, where the database cannot
-    read from the location, and for a name that a command of psql cannot hold.
+    ``location`` is the root of the store. ``folder`` is the part of keys before ``orgId=``, with its slash; None means
+    as in the manifest. Raises PermanentError for an increment that cannot be merged by key, for a database that cannot
+    read from the location, and for a name that a command of psql cannot contain.
     """
     writer = _DIALECTS[dialect]
     lines = [comment(remark) for remark in (*_heading(manifest, dialect, writer), *writer.remarks)]
@@ -72,7 +72,7 @@ def _heading(manifest: Manifest, dialect: DialectName, writer: Dialect) -> Itera
 def _script(writer: Dialect, manifest: Manifest, location: Location, folder: str | None) -> Iterator[str]:
     yield from writer.begin
     for entity in manifest.entities:
-        # A file without records may not be there: see empty_files of destinations.
+        # A file without records may be missing: see empty_files of destinations.
         listed = [part.key for part in entity.parts if part.rows]
         keys = listed if folder is None else [object_key(key, manifest.organization, folder) for key in listed]
         yield comment(f"{entity.code}: {entity.mode}, {entity.rows} records, {entity.deleted_rows} are deletions")

@@ -1,8 +1,7 @@
-"""Writes files that come whole, which are on disk before any of them gets its name.
+"""Writes complete files, and makes all of them durable before any of them gets its name.
 
-Where the file system knows files without a name (O_TMPFILE), they have none until then: a crash leaves nothing behind,
-and nothing is made that has to be removed again. Elsewhere they are numbered in the folder of an upload. Calls block,
-and raise OSError.
+If the file system supports files without a name (O_TMPFILE), they have none until then: a crash leaves nothing behind.
+Otherwise they are numbered in the folder of an upload. Calls block, and raise OSError.
 """
 
 import errno
@@ -18,7 +17,7 @@ from exportd.stores.directory.folder_opener import closed_after
 # Not on every system.
 _UNNAMED: Final = getattr(os, "O_TMPFILE", None)
 CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-# What Linux says of a file system that does not know them, and of one that cannot give them a name afterwards.
+# The errors of a file system that does not support them, and of one that cannot give them a name afterwards.
 _UNKNOWN: Final = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOSYS, errno.EPERM}
 _DESCRIPTORS: Final = "/proc/self/fd"
 FILE_MODE: Final = 0o640
@@ -26,7 +25,7 @@ _PRIVATE: Final = 0o600
 
 
 class UnnamedUnsupportedError(Exception):
-    """The file system does not know files without a name."""
+    """The file system does not support files without a name."""
 
 
 class FileWriter(Protocol):
@@ -35,13 +34,14 @@ class FileWriter(Protocol):
     def write(self, data: bytes) -> os.stat_result: ...
 
     def place(self, number: int, name: str, folder: int) -> None:
-        """Give a file its name in an open folder, in place of one that is there."""
+        """Give a file its name in an open folder, replacing a file of that name."""
 
 
 class UnnamedWriter:
     """A context manager; ``scratch`` is an open folder of the same file system that is exportd's alone.
 
-    Each file keeps a descriptor open until the block ends. Raises UnnamedUnsupportedError where it cannot be used.
+    Each file keeps a descriptor open until the block ends. Raises UnnamedUnsupportedError if the file system does not
+    support it.
     """
 
     def __init__(self, scratch: int) -> None:
@@ -71,10 +71,10 @@ class UnnamedWriter:
             self._replace(number, name, folder)
 
     def _replace(self, number: int, name: str, folder: int) -> None:
-        """A link does not replace a file, so it gets another name first.
+        """Replace a file. A link cannot do that, so the new file gets another name first, and is then renamed.
 
-        It is the same name each time, so what a killed daemon has left there goes when the object is written again.
-        Another daemon that writes the same object at the same time may take it away: then this is worth another try.
+        The other name is always the same, so a file that a killed daemon has left is removed when the object is written
+        again. Another daemon that writes the same object at the same time may remove it: then another attempt may help.
         """
         place = os.fstat(folder)
         beside = f"{hashlib.sha256(f'{place.st_dev}/{place.st_ino}/{name}'.encode()).hexdigest()[:32]}.new"
@@ -84,7 +84,7 @@ class UnnamedWriter:
             self._link(number, beside, self._scratch)
             os.rename(beside, name, src_dir_fd=self._scratch, dst_dir_fd=folder)
         except (FileNotFoundError, FileExistsError) as error:
-            # It may also have moved this one there, in place of its own.
+            # The other daemon may also have renamed this file instead of its own.
             if not os.path.samestat(os.fstat(self._files[number]), os.stat(name, dir_fd=folder)):
                 raise OSError(errno.EAGAIN, "another daemon writes the same object") from error
         except BaseException:
@@ -109,7 +109,7 @@ class UnnamedWriter:
 
 
 class NumberedWriter:
-    """Writes to the open folder of an upload, of which the files have to be removed if they are not placed."""
+    """Writes to the open folder of an upload. Files that are not placed have to be removed."""
 
     def __init__(self, folder: int) -> None:
         self._folder = folder

@@ -1,4 +1,4 @@
-"""The files of a directory destination, and what the operating system's errors about them mean.
+"""Reads and writes the files of a directory destination, and translates the errors of the operating system.
 
 Methods block; they raise OSError, which ``translated`` turns into a sentence, and PermanentError for bad keys.
 
@@ -8,11 +8,12 @@ Methods block; they raise OSError, which ``translated`` turns into a sentence, a
     <root>/.exportd-uploads/<id>/<n>       objects that come whole and become visible together; the key is the first's
     <root>/.exportd-uploads/<hex>.new      one that is about to replace an object
 
-Uploads live on the same file system as the objects and become visible by a rename, after everything is on disk. What
-comes whole has no name before, where the file system knows such files, and is an upload elsewhere: see ``file_writer``.
-Consumers never see them: the folder is for exportd's user only, and not part of any listing. Objects are regular files:
-links, devices and pipes are none, and are not followed or read (see ``folder_opener``). Objects and folders get
-fixed modes (readable for the group), whatever the daemon's umask; a root with the set-group-id bit passes its group on.
+Uploads are on the same file system as the objects, and become visible by a rename after everything is on disk. Complete
+objects have no name before that if the file system supports it, and are uploads otherwise: see ``file_writer``.
+Consumers never see uploads: their folder is accessible to exportd's user only, and not part of any listing. Objects are
+regular files. Links, devices and pipes are not objects, and are not followed or read (see ``folder_opener``). Objects
+and folders get fixed modes (readable for the group), whatever the daemon's umask is. A root with the set-group-id bit
+passes its group on.
 """
 
 import errno
@@ -61,7 +62,7 @@ _REFUSED = {
 
 
 class DirectoryFiles:
-    """What a store does, in the directory ``root``, as blocking calls. ``name`` is for sentences."""
+    """The operations of a store in the directory ``root``, as blocking calls. ``name`` is used in sentences."""
 
     def __init__(self, root: Path, *, name: str) -> None:
         self._root = root
@@ -85,7 +86,9 @@ class DirectoryFiles:
         return Upload(key, upload_id, datetime.now(UTC))
 
     def open_object(self, key: ObjectKey) -> int:
-        """A descriptor, for reading. Raises PermanentError NOT_FOUND when there is no such object."""
+        """Open an object for reading, and return its descriptor. Raises PermanentError NOT_FOUND when there is no such
+        object.
+        """
         *folders, name = self._segments(key)
         try:
             with self._folders.opened(folders) as folder, about(self._root, key):
@@ -102,7 +105,7 @@ class DirectoryFiles:
         os.close(self._open_data(upload))
 
     def complete(self, upload: Upload, tail: bytes, size_bytes: int) -> ObjectInfo:
-        """Make an upload visible; also when an earlier call did but could not say so."""
+        """Make an upload visible. Succeeds too if an earlier call did that but was interrupted."""
         *folders, name = self._segments(upload.key)
         try:
             file = self._open_data(upload)
@@ -125,9 +128,9 @@ class DirectoryFiles:
         return self.head(upload.key) or ObjectInfo(upload.key, size_bytes)
 
     def put_all(self, objects: Sequence[tuple[ObjectKey, bytes]]) -> Sequence[ObjectInfo]:
-        """Objects that come whole: all of them are on disk before the first becomes visible."""
+        """Write complete objects. All of them are on disk before the first becomes visible."""
         places = [self._segments(key) for key, _ in objects]
-        # Others write with names in between: they do not wait, for a share that hangs may hold all places.
+        # When all places are taken, write with names. Do not wait: a share that hangs may hold all places.
         if self._knows_unnamed and _UNNAMED_AT_ONCE.acquire(blocking=False):
             try:
                 with (
@@ -162,7 +165,7 @@ class DirectoryFiles:
                 for number in numbers:
                     with about(self._root, objects[number][0]):
                         writer.place(number, places[number][-1], folder)
-            # When all have their names: a journal writes those of several folders at once.
+            # Synchronize after all have their names: a file system's journal writes several folders at once.
             tree.sync_made()
             for segments in by_folder:
                 sync(tree.open(segments))
@@ -186,7 +189,7 @@ class DirectoryFiles:
     def remove_upload(self, upload: Upload) -> None:
         with suppress(FileNotFoundError):
             with self._folders.upload(upload.id) as folder:
-                # Without its key it is not found any more.
+                # Without its key the upload is not found any more.
                 with os.scandir(folder) as entries:
                     names = [entry.name for entry in entries]
                 for name in sorted(names, key=lambda name: name == "key"):
@@ -196,12 +199,12 @@ class DirectoryFiles:
                 os.rmdir(upload.id, dir_fd=uploads)
 
     def uploads(self) -> Sequence[Upload]:
-        """The uploads in progress. What a killed daemon left without a key is removed after an hour."""
+        """The uploads in progress. Folders without a key, which a killed daemon has left, are removed after an hour."""
         found = []
         for upload_id in self._upload_ids():
             started_at = datetime.now(UTC)
             key = ObjectKey("")
-            # It may just begin or end.
+            # The upload may just begin or end.
             with suppress(FileNotFoundError), self._folders.upload(upload_id) as folder:
                 started_at = datetime.fromtimestamp(os.fstat(folder).st_mtime, UTC)
                 key = _key_in(folder)
@@ -216,7 +219,7 @@ class DirectoryFiles:
         *segments, beginning = prefix.split("/")
         if {"", ".", ".."} & {*segments} or UPLOADS_FOLDER in {*segments[:1], beginning if not segments else ""}:
             return []
-        # Without this an unmounted share would look like an empty destination.
+        # Without this check an unmounted share would look like an empty destination.
         self._root.stat()
         found = []
         with suppress(FileNotFoundError, FileExistsError), self._folders.opened(segments) as start:
@@ -235,7 +238,9 @@ class DirectoryFiles:
         return sorted(found, key=lambda info: info.key.encode())
 
     def _segments(self, key: ObjectKey) -> list[str]:
-        """The names on the way to an object; refuses keys that would leave the root or meet the uploads."""
+        """The names of the folders and the file of a key. Refuses keys that would leave the root or reach the
+        uploads.
+        """
         require_key(key, store=self._name)
         segments = key.split("/")
         if segments[0] == UPLOADS_FOLDER:
@@ -246,7 +251,7 @@ class DirectoryFiles:
         return segments
 
     def _upload_ids(self) -> Sequence[str]:
-        """The folders of uploads; files that were about to replace an object are removed after an hour."""
+        """The ids of uploads. Files that were meant to replace an object are removed after an hour."""
         oldest = (datetime.now(UTC) - _MAX_START_AGE).timestamp()
         found = []
         try:
@@ -302,9 +307,9 @@ def translated(*, root: Path, doing: str) -> Iterator[None]:
 
 
 def _open_regular(name: str, flags: int, folder: int) -> int:
-    """A descriptor of a file, which is no link and no device. Raises _NotRegularError for anything else."""
+    """Open a regular file and return its descriptor. Raises _NotRegularError for links, devices and everything else."""
     try:
-        # A pipe without a writer would keep us waiting.
+        # O_NONBLOCK, because opening a pipe without a writer would wait.
         descriptor = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
     except OSError as error:
         if error.errno in {errno.ELOOP, errno.ENXIO, errno.EISDIR}:
@@ -317,7 +322,7 @@ def _open_regular(name: str, flags: int, folder: int) -> int:
 
 
 def _key_in(folder: int) -> ObjectKey:
-    """The key that an upload's folder holds; empty where it holds none."""
+    """The key in an upload's folder; empty when there is none."""
     try:
         descriptor = _open_regular("key", os.O_RDONLY, folder)
     except _NotRegularError:

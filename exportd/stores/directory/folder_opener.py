@@ -1,8 +1,8 @@
 """Opens the folders of a directory destination, and no others: a name that is a link is never followed.
 
-Others may write in a destination. They could put a link where a folder is looked for, between a look at it and
-its use. So each folder is opened from the one above it, and files are named relative to the open folder. Calls block;
-they raise OSError, with the whole path, and PermanentError DESTINATION_REFUSED for links and planted folders.
+Others may write in a destination. They could replace a folder by a link between a check and its use. So each folder is
+opened from the one above it, and files are named relative to the open folder. Calls block. They raise OSError with the
+whole path, and PermanentError DESTINATION_REFUSED for links and planted folders.
 """
 
 import errno
@@ -21,7 +21,7 @@ _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class FolderOpener:
-    """The folders below ``root``, which may itself be a link. ``name`` is for sentences."""
+    """Opens the folders below ``root``, which may itself be a link. ``name`` is used in sentences."""
 
     def __init__(self, root: Path, *, name: str) -> None:
         self._root = root
@@ -29,7 +29,9 @@ class FolderOpener:
 
     @contextmanager
     def opened(self, segments: Sequence[str], *, make: bool = False) -> Iterator[int]:
-        """A descriptor of the folder of these names. With ``make``, what is missing of it is made, durably."""
+        """Open the folder with these names and return its descriptor. With ``make``, missing folders are made,
+        durably.
+        """
         with self.tree() as tree:
             folder = tree.open(segments, make=make)
             tree.sync_made()
@@ -37,7 +39,7 @@ class FolderOpener:
 
     @contextmanager
     def tree(self) -> Iterator["FolderTree"]:
-        """Several folders, each of which is opened once, as are those on the way to it."""
+        """Open several folders. Each is opened only once, as are the folders above it."""
         tree = FolderTree(self, self._root)
         try:
             yield tree
@@ -46,7 +48,9 @@ class FolderOpener:
 
     @contextmanager
     def uploads(self, *, make: bool = False) -> Iterator[int]:
-        """A descriptor of the folder of uploads, which has to be ours alone. Raises FileNotFoundError for none."""
+        """Open the folder of uploads, which must belong to exportd alone. Raises FileNotFoundError when there is
+        none.
+        """
         path = self._root / UPLOADS_FOLDER
         with closed_after(os.open(self._root, _OPEN_FOLDER)) as root:
             try:
@@ -64,7 +68,7 @@ class FolderOpener:
 
     @contextmanager
     def upload(self, upload_id: str) -> Iterator[int]:
-        """A descriptor of an upload's folder. Raises FileNotFoundError when there is none."""
+        """Open an upload's folder and return its descriptor. Raises FileNotFoundError when there is none."""
         if upload_id in {"", ".", ".."} or "/" in upload_id or "\0" in upload_id:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), upload_id)
         path = self._root / UPLOADS_FOLDER / upload_id
@@ -72,19 +76,19 @@ class FolderOpener:
             yield folder
 
     def make(self, above: int, path: Path) -> bool:
-        """Make a folder in the one above it; False when it is there already. Its name is not durable yet."""
+        """Make a folder in the one above it. Returns False when it exists already. Its name is not durable yet."""
         try:
             with about(path):
                 os.mkdir(path.name, dir_fd=above)
         except FileExistsError:
             return False
         with closed_after(self.open(above, path)) as folder:
-            # The set-group-id bit came from its parent and has to stay.
+            # Keep the set-group-id bit that it got from its parent.
             os.fchmod(folder, _FOLDER_MODE | os.fstat(folder).st_mode & stat.S_ISGID)
         return True
 
     def open(self, above: int, path: Path) -> int:
-        """A descriptor of a folder in the open one above it."""
+        """Open a folder in the open one above it, and return its descriptor."""
         with about(path):
             try:
                 return os.open(path.name, _OPEN_FOLDER | os.O_NOFOLLOW, dir_fd=above)
@@ -99,7 +103,7 @@ class FolderOpener:
 
     def _require_ours(self, folder: int, path: Path, owner_of_root: int) -> None:
         found = os.fstat(folder)
-        # A share may show all files as its own owner's, whose the destination is anyway.
+        # A share may show all files as owned by the owner of the share, who controls the destination anyway.
         if found.st_uid not in {os.geteuid(), owner_of_root}:
             raise self._refused(
                 f"{path}, the folder of unfinished uploads, belongs to another user ({found.st_uid}). Look at what "
@@ -111,7 +115,7 @@ class FolderOpener:
                 f"{stat.S_IMODE(found.st_mode):o}). Look at what made it, and remove it: exportd makes its own."
             )
         if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-            # Not every share has modes; it may then show what cannot be changed.
+            # Not every share supports modes. It may show fixed ones that cannot be changed.
             with suppress(OSError):
                 os.fchmod(folder, stat.S_IMODE(found.st_mode) & ~(stat.S_IRWXG | stat.S_IRWXO))
 
@@ -129,9 +133,7 @@ class FolderTree:
         self._made_in: set[int] = set()
 
     def open(self, segments: Sequence[str], *, make: bool = False) -> int:
-        """A descriptor of the folder of these names. With ``make``, what is missing of it is made, and is durable after
-        ``sync_made``.
-        """
+        """Open the folder with these names and return its descriptor."""
         names = tuple(segments)
         folder = self._open.get(names)
         if folder is None:
@@ -164,7 +166,7 @@ def sync(folder: int) -> None:
     try:
         os.fsync(folder)
     except OSError as error:
-        # Some network file systems know no fsync of folders; they write names through.
+        # Some network file systems do not support fsync of folders. They write names at once.
         if error.errno != errno.EINVAL:
             raise
 
@@ -180,7 +182,7 @@ def closed_after(descriptor: int) -> Iterator[int]:
 
 @contextmanager
 def about(path: Path, *below: str) -> Iterator[None]:
-    """Give OSErrors of the block the whole path: they know a name in an open folder only."""
+    """Put the whole path into OSErrors of the block, which have only a name in an open folder."""
     try:
         yield
     except OSError as error:

@@ -8,8 +8,7 @@ the interpreter: each call of the operating system gives it away, and with forty
 the CPU of the work itself. But a share may be slow, and a call that waits for it needs no interpreter: one that takes
 long does not count any more.
 
-A share may also hang. Its calls then hold as many threads as one store may have, and none of those that the rest of the
-daemon uses.
+A share may also hang. Its calls then occupy the threads of one store, and none that the rest of the daemon uses.
 """
 
 import asyncio
@@ -30,7 +29,7 @@ from exportd.stores.store import ObjectInfo, Piece, StoreLimits, Upload
 T = TypeVar("T")
 
 QUICK_CALLS: Final = 2
-"""How many calls run at a time, of all stores together, that have not taken long yet."""
+"""How many calls that have not taken long yet run at a time, in all stores together."""
 
 LONG_S: Final = 0.1
 
@@ -39,7 +38,7 @@ MAX_CALLS: Final = 32
 
 
 class CallTurns:
-    """Lets calls begin. One serves all stores of a daemon."""
+    """Decides when calls may begin. One instance serves all stores of a daemon."""
 
     def __init__(self) -> None:
         self.threads = anyio.CapacityLimiter(math.inf)  # each store has a limit of its own
@@ -73,13 +72,15 @@ class CallRunner:
         self._calls = anyio.Semaphore(MAX_CALLS, fast_acquire=True)
 
     async def run(self, call: Callable[[], T]) -> T:
-        """What the call returns; raises what it raises. Once it runs, a cancellation waits for its end."""
+        """Run the call and return its result. Raises what it raises. A cancellation waits until the call has ended."""
         async with self._calls, self._turns.turn():
             return await anyio.to_thread.run_sync(call, limiter=self._turns.threads)
 
 
 class DirectoryStore:
-    """``root`` has to exist: a share that is not mounted must not be written to. ``turns`` are those of all stores."""
+    """A store in the directory ``root``, which has to exist, so that nothing is written when a share is not mounted.
+    ``turns`` are shared by all stores.
+    """
 
     def __init__(self, root: Path, *, turns: CallTurns | None = None, piece_bytes: int = 8 << 20) -> None:
         self._root = root
@@ -97,7 +98,7 @@ class DirectoryStore:
         return Piece(number, len(data))
 
     async def pieces(self, upload: Upload) -> Sequence[Piece]:
-        """None: a file does not tell which of its pieces have been written, and writing them again is cheap."""
+        """Always empty: a file does not show which of its pieces were written, and writing them again is cheap."""
         await self._run(lambda: self._files.require_upload(upload), doing=f"looking at {upload.key}")
         return ()
 

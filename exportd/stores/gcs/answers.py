@@ -43,7 +43,7 @@ class GcsAnswer:
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """An object as Google describes it. ``generation`` names this very content of the key."""
+    """An object as Google describes it. ``generation`` identifies this content of the key."""
 
     key: ObjectKey
     size_bytes: int
@@ -53,7 +53,7 @@ class StoredObject:
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> "StoredObject":
-        """From an object resource of the JSON API. Raises ValueError when it is none."""
+        """Read an object resource of the JSON API. Raises ValueError for anything else."""
         try:
             checksum = document.get("crc32c")
             modified_at = document.get("updated")
@@ -74,7 +74,7 @@ class StoredObject:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What an object is to hold: its size and the CRC-32C of it all."""
+    """The content that an object should have: its size and its CRC-32C."""
 
     size_bytes: int
     checksum: int
@@ -98,21 +98,21 @@ def decoded_checksum(text: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class GcsAddresses:
-    """Those of one bucket; ``endpoint`` is Google's, or an emulator's."""
+    """The addresses of one bucket. ``endpoint`` is Google's, or an emulator's."""
 
     bucket: str
     endpoint: str = GOOGLE
 
     def upload(self, **query: str | int) -> str:
-        """Where an upload begins."""
+        """The address at which an upload is started."""
         return f"{self.endpoint}/upload/storage/v1/b/{quote(self.bucket, safe='')}/o?{urlencode(query)}"
 
     def objects(self, **query: str | int) -> str:
-        """The list of objects."""
+        """The address of the list of objects."""
         return f"{self.endpoint}/storage/v1/b/{quote(self.bucket, safe='')}/o?{urlencode(query)}"
 
     def object(self, key: ObjectKey, **query: str | int) -> str:
-        """One object."""
+        """The address of one object."""
         path = f"{self.endpoint}/storage/v1/b/{quote(self.bucket, safe='')}/o/{quote(key, safe='')}"
         return f"{path}?{urlencode(query)}" if query else path
 
@@ -120,7 +120,7 @@ class GcsAddresses:
 def metadata(key: ObjectKey, checksum: int | None = None, content: bytes | None = None) -> bytes:
     """An object's name, type and metadata, as the JSON API takes them.
 
-    A checksum makes Google refuse other content; ``content`` is the whole, where that is known.
+    With a checksum Google refuses other content. ``content`` is the whole object's, if it is known.
     """
     document: dict[str, object] = {"name": key, "contentType": content_type(key), "metadata": metadata_of(key, content)}
     if checksum is not None:
@@ -131,7 +131,7 @@ def metadata(key: ObjectKey, checksum: int | None = None, content: bytes | None 
 def multipart(description: bytes, data: bytes, media_type: str, boundary: str) -> tuple[bytes, ...]:
     """The body of an upload in one request, in pieces that are sent one after the other; ``boundary`` occurs in none.
 
-    ``data`` stays the object that it is: copying it would double what is held in memory.
+    ``data`` is not copied, which would double the memory.
     """
     head = f"--{boundary}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n".encode("ascii")
     middle = f"\r\n--{boundary}\r\nContent-Type: {media_type}\r\n\r\n".encode("ascii")

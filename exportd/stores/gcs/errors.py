@@ -21,7 +21,7 @@ _ROLES = {
     "storage.objects.list": "roles/storage.objectViewer",
 }
 _WRITING_ROLE = "roles/storage.objectUser"
-"""It may replace and delete too."""
+"""This role may also replace and delete objects."""
 
 _TRANSIENT_STATUSES = {408, 425, 429}
 _TRANSIENT_REASONS = {"rateLimitExceeded", "userRateLimitExceeded", "backendError", "internalError"}
@@ -51,7 +51,7 @@ _IDENTITY_ADVICE = (
 
 
 def message_of(answer: GcsAnswer) -> str:
-    """What Google says, on one line; empty when it says nothing."""
+    """Google's message, on one line; empty when there is none."""
     error = answer.document.get("error")
     text = str(error.get("message", "")) if isinstance(error, dict) else ""
     printable = "".join(character if character.isprintable() else " " for character in text).strip().rstrip(".")
@@ -64,7 +64,9 @@ def is_damage(answer: GcsAnswer) -> bool:
 
 
 def is_precondition(answer: GcsAnswer) -> bool:
-    """Whether the object is not the one that ``ifGenerationMatch`` names; policies and keys answer 412 too."""
+    """Whether the object is not the one that ``ifGenerationMatch`` names. Errors about policies and keys have status
+    412 too.
+    """
     return answer.status == 412 and not _policy_advice(answer, _reasons(answer))
 
 
@@ -73,7 +75,7 @@ def is_missing_bucket(answer: GcsAnswer) -> bool:
 
 
 def translate_answer(answer: GcsAnswer, *, bucket: str, doing: str, permission: str, member: str) -> ExportdError:
-    """The error to raise for an answer that is a failure.
+    """The error to raise for a failure that Google has answered.
 
     ``permission`` is what the request needs, and ``member`` who would be granted it.
     """
@@ -152,7 +154,7 @@ def _advice(answer: GcsAnswer, reasons: set[str], *, bucket: str, permission: st
 
 
 def _policy_advice(answer: GcsAnswer, reasons: set[str]) -> str:
-    """What to do about a policy or a key of the bucket's owner that is in the way; empty if none is."""
+    """What to do about a policy or a key of the bucket's owner that prevents the request; empty if none does."""
     message = message_of(answer).lower()
     if "kms" in message or "encryption" in message:
         return _KMS

@@ -1,6 +1,6 @@
-"""Who exportd is to Google, and where that is proven. Pure.
+"""The identities with which exportd writes to Google, and the sources of their tokens. Pure.
 
-Nothing here is a secret: tokens and keys are read where they are used, each time anew.
+Nothing here is a secret: tokens and keys are read where they are used, each time again.
 """
 
 import hashlib
@@ -21,14 +21,14 @@ _AWS_METADATA = "http://169.254.169.254/latest"
 
 @dataclass(frozen=True, slots=True)
 class TokenFile:
-    """The subject token lies in a file that another program keeps fresh."""
+    """The subject token is in a file that another program keeps up to date."""
 
     path: Path
 
 
 @dataclass(frozen=True, slots=True)
 class TokenUrl:
-    """The subject token is what an address answers."""
+    """The subject token is the answer of an HTTP address."""
 
     url: str
 
@@ -50,7 +50,7 @@ class AwsRole:
 
 
 SubjectTokenSource = TokenFile | TokenUrl | TokenCommand | AwsRole
-"""Where the daemon's own identity provider leaves the token that Google exchanges for one of its own."""
+"""The sources of the subject token, which Google exchanges for an access token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +76,12 @@ class WorkloadIdentity:
 
     @property
     def audience(self) -> str:
-        """What the subject token is exchanged for."""
+        """The audience of the exchange: the provider's resource name."""
         return f"//iam.googleapis.com/{self.pool}/providers/{quote(self.provider_id, safe='')}"
 
     @property
     def member(self) -> str:
-        """Who is granted a role: the service account, or every principal of the pool."""
+        """The member to whom a role is granted: the service account, or every principal of the pool."""
         if self.service_account:
             return f"serviceAccount:{self.service_account}"
         return f"principalSet://iam.googleapis.com/{self.pool}/*"
@@ -90,7 +90,7 @@ class WorkloadIdentity:
         return f"the provider {self.provider_id} of the workload identity pool {self.pool}"
 
     def credential_configuration(self) -> dict[str, Any]:
-        """The same as Google's tools would write it."""
+        """The identity as the JSON that Google's tools write."""
         configuration = {
             "type": "external_account",
             "audience": self.audience,
@@ -114,7 +114,7 @@ class CredentialsFile:
 
     @property
     def member(self) -> str:
-        """Who is granted a role: what the file says, which is not read for this."""
+        """The member to whom a role is granted. It stands in the file, which is not read for this."""
         return "serviceAccount:EMAIL"
 
     def __str__(self) -> str:
@@ -137,7 +137,9 @@ GcsIdentity = WorkloadIdentity | CredentialsFile | Anonymous
 
 
 def identity_of(declared: GcsDestination, shared: GcsSettings) -> GcsIdentity:
-    """Who writes to a destination. Raises SettingsError when its settings and ``[gcs]`` do not say so."""
+    """The identity that writes to a destination. Raises SettingsError when its settings and ``[gcs]`` do not name
+    one.
+    """
     if shared.endpoint:
         return Anonymous()
     if declared.credentials_file is not None:
@@ -165,11 +167,12 @@ def provider_id_of(organization: OrganizationId) -> str:
 
 
 def require_own_pool(declared: DestinationSettings, gcs: GcsSettings) -> None:
-    """For a destination that was made through the API: refuse the pool of another organization.
+    """Refuse the pool of another organization, for a destination that was made through the API.
 
-    The daemon proves to Google who it is, not for whom it works: its token is good for every pool that trusts it. What
-    ``sts:ExternalId`` is for a role of AWS, is here a line of the configuration (``gcs.pools``), or else the provider's
-    id, which is made from the organization: only the pool's owner can make a provider of that id in it.
+    The daemon's token proves its own identity, not the organization for which it works, and is accepted by every pool
+    that trusts it. For a role of AWS, ``sts:ExternalId`` protects against this. Here a line of the configuration
+    (``gcs.pools``) does, or else the provider's id, which is made from the organization: only the owner of a pool can
+    make a provider with that id in it.
 
     Raises SettingsError when it names a pool that is not its organization's.
     """

@@ -1,6 +1,6 @@
 """Sends requests to Google Cloud Storage: with one session and one token for all requests to a bucket.
 
-What fails on the way comes out as TransientError or PermanentError.
+Failures are raised as TransientError or PermanentError.
 """
 
 import importlib
@@ -32,11 +32,12 @@ _READ_BYTES = 1 << 20
 
 
 GcsTokens = MutableMapping[GcsIdentity, "GcsToken"]
-"""The tokens of stores, by their identity: fetching one with the key of a service account takes 30 ms of CPU."""
+"""The tokens, by identity. They are shared because fetching one with a service account's key takes 30 ms of CPU."""
 
 
 class GcsConnector:
-    """Connects when it is used, in the event loop that uses it. ``close`` ends everything until then.
+    """Opens a session when it is first used, in the event loop that uses it. ``close`` closes it; the next use opens
+    another.
 
     The token is shared by all connectors with the same ``tokens`` and the same identity.
     """
@@ -58,7 +59,7 @@ class GcsConnector:
         return self._session
 
     async def token(self) -> str | None:
-        """What authorizes a request; None where nothing has to. Raises TransientError or PermanentError."""
+        """The token that authorizes a request; None if none is needed. Raises TransientError or PermanentError."""
         await self.session()
         return None if self._token is None else await self._token.value(bucket=self._bucket)
 
@@ -68,14 +69,14 @@ class GcsConnector:
             self._token.forget(token)
 
     async def close(self) -> None:
-        # Taken first: who calls while it closes gets a new one.
+        # Cleared first, so that a call during the closing opens a new one.
         client, self._client, self._session, self._token = self._client, None, None, None
         if client is not None:
             await client.close()
 
     async def _connect(self) -> "AioSession":
         try:
-            # Imported here, because only who has a bucket there pays for it; in a thread, because it takes a while.
+            # Imported here, so that only users of a bucket pay for it, and in a thread, because it takes long.
             auth = await anyio.to_thread.run_sync(importlib.import_module, "gcloud.aio.auth")
             tokens = await anyio.to_thread.run_sync(importlib.import_module, "exportd.stores.gcs.token_fetcher")
         except ImportError as error:
@@ -101,7 +102,7 @@ class GcsConnector:
 class GcsRequest:
     """A request. ``doing`` is for sentences, ``permission`` is what it needs.
 
-    ``url`` may be an upload's own address (``is_session``), a secret which needs no other proof, and gets none. The
+    ``url`` may be an upload's own address (``is_session``), a secret that authorizes the request by itself. The
     ``body`` is sent piece by piece.
     """
 
@@ -117,8 +118,8 @@ class GcsRequest:
 class _Blocks(aiohttp.Payload):
     """A body in blocks; ``before_block`` is called for each.
 
-    As soon as one is on its way the body counts as used, so that aiohttp does not send it again by itself: what Google
-    keeps of it has to be asked first.
+    Once a block was sent, the body counts as used, so that aiohttp does not send it again by itself: Google has to be
+    asked first how much it has kept.
     """
 
     def __init__(self, body: Sequence[bytes | memoryview], before_block: Callable[[], None]) -> None:
@@ -139,7 +140,7 @@ class _Blocks(aiohttp.Payload):
 
 
 class GcsRequester:
-    """A request fails when nothing moves in it, either way, for ``stall_timeout_s``."""
+    """Sends requests. One in which nothing is sent or received for ``stall_timeout_s`` fails."""
 
     def __init__(self, connector: GcsConnector, *, bucket: str, stall_timeout_s: float = 60.0) -> None:
         self._connector = connector
@@ -147,7 +148,9 @@ class GcsRequester:
         self._stall_timeout_s = stall_timeout_s
 
     async def send(self, request: GcsRequest) -> GcsAnswer:
-        """The answer, whatever its status. Raises TransientError or PermanentError when there is none."""
+        """Send a request. Returns the answer, whatever its status. Raises TransientError or PermanentError when there
+        is none.
+        """
         with self._translated(request):
             with anyio.fail_after(self._stall_timeout_s) as scope:
                 response = await self._open(request, scope)
@@ -159,7 +162,9 @@ class GcsRequester:
     async def stream(
         self, request: GcsRequest, *, refusal: Callable[[GcsAnswer], ExportdError]
     ) -> AsyncIterator[bytes]:
-        """The body of the answer, in chunks. Raises what ``refusal`` makes of an answer that is an error."""
+        """Send a request and return the body of the answer in chunks. Raises the error of ``refusal`` for an answer
+        that is a failure.
+        """
         with self._translated(request):
             with anyio.fail_after(self._stall_timeout_s) as scope:
                 response = await self._open(request, scope)
@@ -178,7 +183,7 @@ class GcsRequester:
                 response.close()
 
     def refusal(self, answer: GcsAnswer, request: GcsRequest) -> ExportdError:
-        """The error to raise for an answer that is a failure."""
+        """The error to raise for a failure that Google has answered."""
         return translate_answer(
             answer,
             bucket=self._bucket,
@@ -232,7 +237,7 @@ class GcsRequester:
         try:
             yield
         except (aiohttp.ClientError, OSError) as error:
-            # Not as its cause: its text may repeat the address.
+            # Without the cause, whose text may repeat the address.
             raise translate_failure(error, bucket=self._bucket, doing=request.doing) from None
 
 

@@ -1,11 +1,11 @@
 """Delivers to a bucket of Google Cloud Storage.
 
-An upload is a resumable upload (``uploader``): pieces in their order, invisible until the last one completes the total.
-Its id is its own address, which grants access to it. Google compares the CRC-32C of the whole before it makes the
-object, and so do we afterwards: one that differs is removed.
+An upload is a resumable upload (``uploader``): pieces in their order, invisible until the last one completes the
+object. Its id is its own address, which grants access to it. Google compares the CRC-32C of the whole before it creates
+the object. The daemon compares it again afterwards, and removes an object that differs.
 
-Each object is written with ``ifGenerationMatch``: over nothing, or over the very object that was looked at. So a
-request that arrives late does not replace another writer's object. Where looking is not allowed
+Each object is written with ``ifGenerationMatch``: only if there is no object yet, or if it is still the one that was
+looked at. So a request that arrives late does not replace another writer's object. If looking is not allowed
 (roles/storage.objectCreator alone), objects are created but never replaced.
 """
 
@@ -38,11 +38,11 @@ MAX_OBJECT_BYTES = 5 << 40
 _USUAL_PIECE_BYTES = 8 << 20
 _MAX_OVERTAKEN = 3
 _NOTHING = 0
-"""The generation of an object that is not there."""
+"""The generation that stands for no object."""
 
 
 class GcsStore:
-    """``bucket``, written to as ``identity``. Connects when it is first used.
+    """A store in ``bucket``, written to as ``identity``. It connects when it is first used.
 
     ``endpoint`` is that of an emulator, empty for Google. ``tokens`` are shared with other stores. ``piece_bytes`` is a
     multiple of 256 KiB. A request fails when nothing moves in it for ``stall_timeout_s``.
@@ -72,7 +72,7 @@ class GcsStore:
         self._requester = GcsRequester(self._connector, bucket=bucket, stall_timeout_s=stall_timeout_s)
         self._uploader = GcsUploader(self._requester, name=self.name)
         self._unanswered: dict[ObjectKey, Content] = {}
-        """The last content that was put without an answer, by key: it may be there."""
+        """The content of requests that got no answer, by key: the object may exist."""
 
     async def start(self, key: ObjectKey) -> Upload:
         self._check(key)
@@ -108,7 +108,9 @@ class GcsStore:
         return [Piece(number, self.limits.piece_bytes) for number in range(1, count + 1)]
 
     def recognise(self, piece: Piece, data: bytes) -> Piece | None:
-        """Always: Google tells how much is in, not what. ``complete`` compares the whole."""
+        """Always returns the piece, because Google reports how much has arrived, not what. ``complete`` compares the
+        whole.
+        """
         return _piece(piece.number, data)
 
     async def complete(self, upload: Upload, pieces: Sequence[Piece], tail: bytes) -> ObjectInfo:
@@ -176,7 +178,7 @@ class GcsStore:
         await self._delete(key, doing=f"deleting {key}")
 
     async def list_uploads(self, prefix: str) -> AsyncIterator[Upload]:
-        """None: Google keeps no list of them, and drops them after a week."""
+        """Always empty: Google has no list of uploads, and drops them after a week."""
         none: tuple[Upload, ...] = ()
         for upload in none:
             yield upload
@@ -185,7 +187,7 @@ class GcsStore:
         await self._connector.close()
 
     async def _put(self, key: ObjectKey, data: bytes, content: Content, *, may_be_there: bool) -> ObjectInfo:
-        """``may_be_there``: an earlier call has sent the same, and got no answer."""
+        """Put an object. With ``may_be_there`` an earlier call has sent the same content and got no answer."""
         boundary = uuid4().hex
         body = multipart(metadata(key, content.checksum, data), data, content_type(key), boundary)
         headers = {"Content-Type": f"multipart/related; boundary={boundary}"}
@@ -205,7 +207,7 @@ class GcsStore:
                 there = await self._in_the_way(key)
             except PermanentError:
                 if may_be_there:
-                    # Looking is not allowed. No other writer uses this key, so it is what the earlier call has sent.
+                    # Looking is not allowed. No other writer uses this key, so the object is that of the earlier call.
                     return ObjectInfo(key, content.size_bytes)
                 raise
             if there is not None and content.matches(there):
@@ -275,7 +277,7 @@ def _piece(number: int, data: bytes) -> Piece:
 
 
 def _content(pieces: Sequence[Piece]) -> Content:
-    """What pieces are together."""
+    """The content that the pieces have together."""
     checksums: list[tuple[int, int]] = []
     for number, piece in enumerate(sorted(pieces, key=lambda piece: piece.number), start=1):
         if piece.number != number or piece.checksum is None:

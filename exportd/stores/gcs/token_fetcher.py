@@ -1,7 +1,7 @@
-"""Fetches access tokens of Google's, and keeps them. Fetching one blocks: it reads files, runs programs, asks servers.
+"""Fetches and keeps Google's access tokens. Fetching blocks: it reads files, runs programs and asks servers.
 
-google-auth does it, from the credentials' own description (``from_info``): its ``default`` and its loaders of files
-ask servers in the constructor, and would take whatever identity the environment offers.
+It uses google-auth with the credentials' own description (``from_info``). The library's ``default`` and its loaders of
+files would ask servers in the constructor, and use whatever identity the environment offers.
 """
 
 import json
@@ -32,14 +32,14 @@ _UNSAFE_BEFORE_END_S = 30.0
 
 @dataclass(frozen=True, slots=True, repr=False)
 class FetchedToken:
-    """A token, and for how many seconds it is good. Has no repr, so that it gets into no log."""
+    """A token, and for how many seconds it is valid. It has no repr, so that no log contains it."""
 
     value: str
     lifetime_s: float
 
 
 class _TokenRequests:
-    """Sends google-auth's requests, with a timeout (it would wait for two minutes), and keeps the last status."""
+    """Sends google-auth's requests with a shorter timeout than its own two minutes, and keeps the last status."""
 
     def __init__(self, session: requests.Session) -> None:
         self._request = Request(session)
@@ -58,7 +58,7 @@ class _TokenRequests:
 
 
 def fetch_token(identity: WorkloadIdentity | CredentialsFile) -> FetchedToken:
-    """A new token. The file, the program or the metadata behind the identity are read anew.
+    """Fetch a new token. The identity's file, program or metadata is read again.
 
     Raises GoogleAuthError, OSError, KeyError, TypeError or ValueError; ``translate_identity_failure`` translates them.
     """
@@ -134,7 +134,7 @@ class GcsToken:
             if self._failure is not None:
                 failure = translate_identity_failure(self._failure, self._identity, bucket=bucket)
                 if not self._value or left_s < _UNSAFE_BEFORE_END_S or not isinstance(failure, TransientError):
-                    # Not as its cause: it may repeat the token.
+                    # Without the cause, which may repeat the token.
                     raise failure from None
             return self._value
 
@@ -150,6 +150,6 @@ class GcsToken:
         self._fetches += 1
 
     def forget(self, value: str) -> None:
-        """Fetch another token at the next request: this one is not accepted any more, whatever its lifetime."""
+        """Fetch another token for the next request, because this one is not accepted any more."""
         if self._value == value:
             self._value = ""

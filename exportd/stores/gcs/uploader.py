@@ -1,7 +1,7 @@
-"""Google's resumable upload: chunks in their order, to the upload's own address.
+"""Sends a resumable upload to Google: chunks in their order, to the upload's own address.
 
-After each chunk Google says how much it keeps, which may be less than was sent; the rest is sent again. When an answer
-is lost, Google is asked before anything more is sent. Nothing is visible before the chunk that completes the total.
+After each chunk Google says how much it has kept, which may be less than was sent; the rest is sent again. When an
+answer is lost, Google is asked before more is sent. Nothing is visible before the chunk that completes the object.
 
 Ranges of bytes are half open here, ``begin`` to ``end``; in the headers they include the last byte.
 """
@@ -15,10 +15,10 @@ from exportd.stores.gcs.requester import GcsRequest, GcsRequester
 from exportd.stores.store import Upload, UploadGoneError
 
 QUANTUM_BYTES = 256 << 10
-"""Google keeps multiples of this, but for the last chunk."""
+"""Google keeps multiples of this size, except in the last chunk."""
 
 WHAT_IS_IN = "bytes */*"
-"""The Content-Range of a request without a body that asks what is in."""
+"""The Content-Range of a request without a body that asks how much has arrived."""
 
 _RANGE = re.compile(r"bytes=0-([0-9]{1,15})")
 _GONE = {404, 410, 499}
@@ -26,7 +26,9 @@ _MAX_FRUITLESS = 3
 
 
 class OvertakenError(UploadGoneError):
-    """Meanwhile another writer has made, replaced or removed the object: this upload cannot be completed any more."""
+    """Another writer has created, replaced or removed the object meanwhile, so this upload cannot be completed any
+    more.
+    """
 
 
 class GcsUploader:
@@ -36,22 +38,24 @@ class GcsUploader:
         self._requester = requester
         self._name = name
         self._committed: dict[str, int] = {}
-        """How many bytes of an upload are in, by its id, while that is certain."""
+        """How many bytes of an upload have arrived, by its id, while that is certain."""
         self._aborted: set[str] = set()
         """The ids of aborted uploads that the server, an emulator, cannot abort."""
 
     def began(self, upload: Upload) -> None:
-        """The upload was just started: nothing is in."""
+        """Record that the upload was just started and has no bytes yet."""
         self._committed[upload.id] = 0
 
     async def send(self, upload: Upload, data: bytes, *, begin: int) -> None:
-        """Upload the bytes from ``begin`` on, unless they are in. Raises UploadGoneError, also for a gap before."""
+        """Upload the bytes from ``begin`` on, unless they have arrived already. Raises UploadGoneError, also when bytes
+        before them are missing.
+        """
         await self._transmit(upload, data, begin=begin)
 
     async def finish(self, upload: Upload, tail: bytes, content: Content) -> StoredObject:
-        """Upload the last bytes; the object that became visible, by this call or an earlier one.
+        """Upload the last bytes. Returns the object that became visible by this call or an earlier one.
 
-        The caller compares it with what it should be. Raises UploadGoneError.
+        The caller compares its content. Raises UploadGoneError.
         """
         found = await self._transmit(upload, tail, begin=content.size_bytes - len(tail), content=content)
         if found is None:
@@ -59,7 +63,7 @@ class GcsUploader:
         return found
 
     async def state(self, upload: Upload) -> int | StoredObject:
-        """How many bytes are in, or the object if it is complete. Raises UploadGoneError."""
+        """How many bytes have arrived, or the object if it is complete. Raises UploadGoneError."""
         if upload.id in self._aborted:
             raise UploadGoneError(upload, self._name)
         request = self._request(upload, f"asking what is in of {upload.key}", {"Content-Range": WHAT_IS_IN})
@@ -73,21 +77,23 @@ class GcsUploader:
         if answer.status == 501:
             self._aborted.add(upload.id)
         elif answer.status >= 500 or answer.status in {408, 429}:
-            # Google says 499 when it has done so, and other things in the four hundreds when there is nothing to do.
+            # Google answers 499 when it has aborted the upload, and other 4xx when there is nothing to abort.
             raise self._requester.refusal(answer, request)
 
     async def _transmit(
         self, upload: Upload, data: bytes, *, begin: int, content: Content | None = None
     ) -> StoredObject | None:
-        """Send what is not in of ``data``; with ``content``, complete the object. The object if it is complete."""
+        """Send the part of ``data`` that has not arrived; with ``content``, complete the object. Returns the object if
+        it is complete.
+        """
         end = begin + len(data)
-        # Uncertain until the next answer: an error or a cancellation leaves it so.
+        # Unknown until the next answer. After an error or a cancellation it stays unknown.
         known = self._committed.pop(upload.id, None)
         state = await self.state(upload) if known is None else known
         fruitless = 0
         while not isinstance(state, StoredObject):
             if state < begin or (content is not None and state > end):
-                # The server has lost bytes that were in, or the upload is another writer's.
+                # The server has lost bytes, or the upload belongs to another writer.
                 raise UploadGoneError(upload, self._name)
             if state >= end and content is None:
                 self._committed[upload.id] = state
@@ -138,7 +144,7 @@ class GcsUploader:
         )
 
     def _understood(self, upload: Upload, request: GcsRequest, answer: GcsAnswer) -> int | StoredObject:
-        """What an answer says of the upload: how much is in, or which object it has become."""
+        """Read an answer: how much of the upload has arrived, or the object that it has become."""
         try:
             if answer.status == 308:
                 return committed_bytes(answer.range)
@@ -154,19 +160,19 @@ class GcsUploader:
 
 
 def content_range(begin: int, end: int, total: int | None = None) -> str:
-    """The Content-Range of a chunk. ``total`` is the size of the whole, which makes it the last; None while unknown.
+    """The Content-Range of a chunk. ``total`` is the size of the whole object in the last chunk, None before.
 
-    The last one may be empty: when everything is in, but not yet complete.
+    The last chunk may be empty, if everything has arrived but the object is not complete yet.
     """
     span = f"{begin}-{end - 1}" if end > begin else "*"
     return f"bytes {span}/{'*' if total is None else total}"
 
 
 def committed_bytes(header: str | None) -> int:
-    """How many bytes are in, by the Range header of an answer 308; there is none while nothing is in.
+    """How many bytes have arrived, by the Range header of an answer 308, which has none at first.
 
-    Only whole quanta count: what is sent again is ignored there, what were left out would be missing. Raises ValueError
-    for a header that is none of this kind.
+    Only whole quanta count: bytes that are sent again are ignored by Google, but bytes left out would be missing.
+    Raises ValueError for any other header.
     """
     if header is None:
         return 0
@@ -177,5 +183,5 @@ def committed_bytes(header: str | None) -> int:
 
 
 def whole_pieces(committed: int, piece_bytes: int) -> int:
-    """How many pieces are completely in."""
+    """How many pieces have arrived completely."""
     return committed // piece_bytes

@@ -1,4 +1,5 @@
-"""Connects to S3: clients for buckets, in roles that are assumed and renewed; and lighter requests by them.
+"""Connects to S3: makes clients for buckets, with roles that are assumed and renewed, and sends lighter requests
+through them.
 
 The library keeps credentials by session, so each role has a session. What makes sessions expensive, the descriptions of
 AWS's services, is read once for all of them. Stores that are reached in the same way with the same rights share a
@@ -33,11 +34,15 @@ if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
 
 _ROLE_DURATION_S = 3600
-"""An hour. With 15 minutes, each call would renew the credentials: the library begins 15 minutes before the end."""
+"""An hour. With 15 minutes each call would renew the credentials, because the library does so from 15 minutes before
+their end.
+"""
 
 _DEFAULT_REGION = "us-east-1"
 _CONNECTIONS = 10_000
-"""More than there ever are: each store bounds its own requests, so that one that hangs holds up no other."""
+"""More connections than are ever used. Each store limits its own requests, so that one that hangs does not delay
+others.
+"""
 
 
 _HEADERS = {
@@ -53,28 +58,28 @@ _REDIRECTED = frozenset({301, 302, 307, 308, 400})
 """Statuses that may mean that the bucket lies in another region."""
 
 _EXPRESS_SUFFIX = "--x-s3"
-"""Of buckets that want sessions of their own, and other signatures."""
+"""The suffix of express buckets, which need sessions and other signatures."""
 
 
 class LightClient:
     """Writes and reads objects of a bucket by requests of our own, which the client signs and sends.
 
-    For a body of 300 bytes the library's own ``put_object`` takes twice the CPU and, by ``Expect: 100-continue``,
-    one more round trip. Credentials, signatures, connections and TLS are the client's. Where the bucket is, and how
-    requests to it are signed, the library says once.
+    For a body of 300 bytes the library's own ``put_object`` takes twice the CPU and, because of ``Expect:
+    100-continue``, one more round trip. This class uses the client's credentials, signatures, connections and TLS. It
+    asks the library once where the bucket is and how requests to it are signed.
 
-    After a redirect the caller has the library ask again, which follows it.
+    After a redirect the caller has to repeat the request through the library, which follows it.
     """
 
     def __init__(self, client: "S3Client", bucket: str) -> None:
-        # Any: what is needed of the client has no public name. The lock file holds the library's version.
+        # Any, because the needed parts of the client have no public names. The lock file fixes the library's version.
         self._client: Any = client
         self._bucket = bucket
         self._way: tuple[str, str, dict[str, Any]] | None = None
 
     async def write(self, key: str, data: bytes, arguments: Mapping[str, Any]) -> bool:
-        """Whether the bucket has the object now, or the library has to write it; ``arguments`` are those of
-        ``put_object`` besides key and body. Raises what the library does.
+        """Write an object. Returns False when the library has to do it. ``arguments`` are those of ``put_object``
+        besides key and body. Raises what the library does.
         """
         metadata = {f"x-amz-meta-{name}": value for name, value in arguments["Metadata"].items()}
         declared = {_HEADERS[name]: value for name, value in arguments.items() if name != "Metadata"}
@@ -85,7 +90,7 @@ class LightClient:
         return answer is not None
 
     async def read(self, key: str) -> StreamingBody | None:
-        """An object's content, which the caller reads and closes; None when the library has to ask for it.
+        """Open an object's content, which the caller reads and closes. Returns None when the library has to ask for it.
 
         Raises what the library does.
         """
@@ -115,7 +120,7 @@ class LightClient:
         answer: AioAWSResponse = await self._client._endpoint.http_session.send(request.prepare())
         if answer.status_code < 300:
             return answer
-        # All of it is read, so that its connection can be used again.
+        # Read the whole answer, so that its connection can be used again.
         operation = self._client.meta.service_model.operation_model(operation_name)
         refusal = await convert_to_response_dict(answer, operation)
         if answer.status_code in _REDIRECTED:
@@ -124,7 +129,7 @@ class LightClient:
         raise ClientError(await self._client._response_parser.parse(refusal, operation.output_shape), operation_name)
 
     async def _find_way(self) -> tuple[str, str, dict[str, Any]] | None:
-        """The bucket's address, what the client calls itself, and how it signs; None where that is not the usual."""
+        """The bucket's address, the client's user agent and its signer; None if the bucket needs anything unusual."""
         client, operation = self._client, self._client.meta.service_model.operation_model("PutObject")
         if self._bucket.endswith(_EXPRESS_SUFFIX) or client.meta.config.auth_scheme_preference:
             return None
@@ -144,7 +149,7 @@ class LightClient:
 
 @dataclass(slots=True, eq=False)
 class _SharedClient:
-    """A client of the library, open until its last user is gone."""
+    """A client of the library that is open until its last user has closed it."""
 
     users: int = 0
     client: Any = None
@@ -153,7 +158,7 @@ class _SharedClient:
 
 
 class S3Connector:
-    """Makes clients. One serves the daemon."""
+    """Makes clients. One instance serves the daemon."""
 
     def __init__(self, descriptions: Any = None) -> None:
         self._descriptions = descriptions or AioSession().get_component("data_loader")
@@ -161,11 +166,11 @@ class S3Connector:
         self._clients: dict[tuple[str, S3Access], _SharedClient] = {}
 
     def afresh(self) -> "S3Connector":
-        """Another one, which reads all credentials anew and shares no client with this one."""
+        """Another connector, which reads all credentials again and shares no client with this one."""
         return S3Connector(self._descriptions)
 
     async def client(self, access: S3Access, *, stack: AsyncExitStack) -> "S3Client":
-        """A client of S3, open until ``stack`` is closed. Raises what the library does."""
+        """A client of S3 that stays open until ``stack`` is closed. Raises what the library does."""
         client: S3Client = await self._shared("s3", _rights(access), stack)
         return client
 
@@ -177,9 +182,9 @@ class S3Connector:
         return arn
 
     def forget(self, access: S3Access, client: "S3Client") -> None:
-        """Load credentials and certificates anew for the next client: the library reads them once.
+        """Load credentials and certificates again for the next client. The library itself reads them only once.
 
-        Nothing happens when another store has had ``client`` forgotten before.
+        Does nothing when ``client`` was forgotten already, by another store.
         """
         shared = self._clients.get(("s3", _rights(access)))
         if shared is not None and shared.client is client:
@@ -188,7 +193,7 @@ class S3Connector:
             self._own_sessions.pop(access.profile, None)
 
     async def _shared(self, service: str, access: S3Access, stack: AsyncExitStack) -> Any:
-        """The client of all who are connected in this way, with these rights, at the moment."""
+        """The client that all stores with the same connection and rights share at the moment."""
         key = service, access
         shared = self._clients.setdefault(key, _SharedClient())
         shared.users += 1
@@ -210,7 +215,7 @@ class S3Connector:
     async def _open(self, service: str, access: S3Access, stack: AsyncExitStack) -> Any:
         session = self._own_session(access.profile)
         if access.role_arn:
-            # It is open as long as this one, for renewals and for other roles.
+            # Open as long as this connector, for renewals and for other roles.
             sts = await self._shared("sts", _rights(access, for_sts=True), stack)
             session = self._session(access.profile)
             session.register_component("credential_provider", _RoleProvider(sts, access))
@@ -227,7 +232,7 @@ class S3Connector:
                 )
             )
         except BotoCoreError:
-            # It remembers, for one, that there is no such profile.
+            # A session also remembers, for example, that a profile does not exist.
             self._own_sessions.pop(access.profile, None)
             raise
         if service == "s3":
@@ -275,15 +280,15 @@ class _RoleProvider:
 
 
 class _HttpSession(AIOHTTPSession):
-    """Has the certificates that it trusts in common with all others: loading them takes 13 ms and 0.7 MB."""
+    """Shares the trusted certificates with all other sessions, because loading them takes 13 ms and 0.7 MB."""
 
     def __init__(self, verify: Any = True, **options: Any) -> None:
         super().__init__(verify, **options)
         self._certificates = str(get_cert_path(verify))  # ``verify`` may be a path, which the library's types lack
 
     def _build_verify_context(self) -> "SSLContext":
-        # The library's hook, which has no public name. Of what it adds to a context, certificates of clients and of
-        # proxies, we use nothing: so one serves all.
+        # The library's hook, which has no public name. It would add certificates of clients and of proxies to the
+        # context, which exportd does not use. So one context serves all.
         library: Any = super()
         found = Path(self._certificates).stat()
         version = found.st_ino, found.st_mtime_ns  # a file that was replaced is loaded again
@@ -293,12 +298,12 @@ class _HttpSession(AIOHTTPSession):
 
 
 _CONTEXTS: dict[str, tuple[tuple[int, int], "SSLContext"]] = {}
-"""By the file of the certificates."""
+"""The TLS contexts, by the file of the certificates."""
 
 
 def _rights(access: S3Access, *, for_sts: bool = False) -> S3Access:
-    """What of it decides where requests go and whose rights they have: without a role, whose external id is not used;
-    of one to STS, the credentials that assume the role.
+    """The part of the access that decides where requests go and with which rights. Without a role, the external id is
+    not used. For a session of STS, it is the credentials that assume the role.
     """
     if for_sts:
         return replace(access, endpoint="", role_arn="", external_id="")
@@ -306,15 +311,15 @@ def _rights(access: S3Access, *, for_sts: bool = False) -> S3Access:
 
 
 def _redirect_no_further(params: dict[str, Any], **_: object) -> None:
-    """Keep the library from asking for a bucket's region for ever: it asks when it is redirected, and that request may
-    be redirected too.
+    """Keep the library from asking for a bucket's region endlessly: it asks after a redirect, and that request may be
+    redirected too.
     """
     params["context"].setdefault("s3_redirect", {})["redirected"] = True
 
 
 def _config(access: S3Access) -> AioConfig:
     return AioConfig(
-        # One attempt here: one place decides what is repeated, the retry budget of the transfers.
+        # One attempt, because the retry budget of the transfers alone decides what is repeated.
         retries={"mode": "standard", "total_max_attempts": 1},
         http_session_cls=_HttpSession,
         max_pool_connections=_CONNECTIONS,
@@ -327,7 +332,7 @@ def _config(access: S3Access) -> AioConfig:
         warm_up_loader_caches=True,
         s3={
             "addressing_style": "path" if access.endpoint else "auto",
-            # TLS and the checksum protect the body; hashing it once more would only block the event loop.
+            # TLS and the checksum protect the body. Another hash would only block the event loop.
             "payload_signing_enabled": False if access.is_encrypted else None,
         },
     )

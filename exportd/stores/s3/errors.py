@@ -44,7 +44,7 @@ _PERMISSIONS = {
 _TRANSIENT = {
     *("SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "OperationAborted", "Busy"),
     *("Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequests", "TooManyRequestsException"),
-    # Damaged on its way: what arrived is not what was sent.
+    # The content was damaged in transit.
     *("BadDigest", "IncompleteBody", "XAmzContentSHA256Mismatch"),
 }
 _FORBIDDEN = {"AccessDenied", "AllAccessDisabled", "AccountProblem", "UnauthorizedAccess", "403"}
@@ -78,7 +78,9 @@ _MAX_HEADER_LENGTH = 60
 
 
 class ForeignAnswerError(BotoCoreError):
-    """The answer is not one of S3, such as that of a gateway that wants a login, or of a store that speaks S3 badly."""
+    """The answer is not that of S3. It may come from a gateway that asks for a login, or from a store that implements
+    S3 incorrectly.
+    """
 
     fmt = "what was answered is not an answer of S3, for it has no {name}"
 
@@ -91,7 +93,7 @@ def required(answer: Mapping[str, Any], name: str) -> str:
 
 
 def code_of(error: ClientError) -> str:
-    """The store's word for what is wrong, or the HTTP status where it has none."""
+    """The store's error code, or the HTTP status when there is none."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
@@ -122,7 +124,7 @@ def translate(error: Exception, place: str, *, doing: str) -> ExportdError:
                 reason=Reason.DESTINATION_REFUSED,
             )
         case CredentialRetrievalError():
-            # Without its text, which comes from another program.
+            # Without the error's text, which comes from another program.
             return TransientError(
                 f"{place}: AWS credentials for {doing} cannot be fetched where the environment or profile says.",
                 reason=Reason.DESTINATION_UNAVAILABLE,
@@ -192,11 +194,11 @@ def _advice(error: ClientError, code: str) -> str:
 
 
 def _refused_header(error: ClientError) -> str:
-    """The header that a store does not implement; empty where it is the request that it does not."""
+    """The header that a store does not implement; empty when it does not implement the request itself."""
     named = str(error.response.get("Error", {}).get("Header", "")).lower()
     if named.startswith("x-amz-"):
         return re.sub(r"[^a-z0-9-]", "", named)[:_MAX_HEADER_LENGTH]
-    # Besides the body, only these headers tell a plain write from one that every store knows.
+    # Besides the body, only these headers distinguish the request from one that every store supports.
     is_plain = error.operation_name == "PutObject"
     return "x-amz-checksum-crc32" if is_plain or "header" in _message(error).lower() else ""
 
@@ -228,7 +230,7 @@ def _retry_after_s(error: ClientError) -> float | None:
 
 
 def _tls_advice(error: BaseException) -> str:
-    """What to change so that connections become secure; empty where they have only been cut."""
+    """What to change so that TLS works; empty when the connection was only interrupted."""
     said = _cause(error).lower()
     if "wrong version number" in said or "record layer failure" in said:
         return "The store speaks no TLS there: correct `endpoint`."
@@ -238,7 +240,7 @@ def _tls_advice(error: BaseException) -> str:
 
 
 def _cause(error: BaseException) -> str:
-    """The sentence of the innermost cause: the outer ones only say where it passed."""
+    """The sentence of the innermost cause. The outer ones only show where the error passed through."""
     if isinstance(error, TimeoutError | ConnectTimeoutError | ReadTimeoutError):
         return "it did not answer in time"
     cause = error.__cause__ or error.__context__

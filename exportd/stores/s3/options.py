@@ -1,7 +1,8 @@
-"""How a bucket of S3 is reached and as whom; how objects are written: pieces, checksums, encryption. Pure.
+"""Options for a bucket of S3: how to connect to it and with which rights, and how objects are written (pieces,
+checksums, encryption). Pure.
 
-AWS demands that an upload is created with the algorithm of the checksums that its parts bring, and that these are
-repeated when it is completed.
+AWS requires that an upload is created with the checksum algorithm of its parts, and that their checksums are repeated
+when it is completed.
 """
 
 import base64
@@ -20,17 +21,19 @@ if TYPE_CHECKING:
 
 
 MIN_PIECE_BYTES = 5 << 20
-"""S3 accepts no smaller pieces, but for the last."""
+"""S3 accepts no smaller pieces, except the last."""
 MAX_PIECES = 10_000
 MAX_KEY_BYTES = 1024
 USUAL_PIECE_BYTES = 8 << 20
-"""Several are in flight for each file; twice the size would not be faster, and take twice the memory."""
+"""Several pieces of a file are sent at the same time. Twice the size would not be faster, and would take twice the
+memory.
+"""
 _MIB = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class S3Access:
-    """Where the store is and whose rights are used there; holds no secret.
+    """The address of a store and the rights that are used there. It holds no secret.
 
     ``endpoint`` is empty for AWS; ``region`` empty for what the environment says. With ``role_arn`` the credentials of
     ``profile`` (empty: the standard chain) assume that role, and tell its trust policy ``external_id``.
@@ -51,12 +54,12 @@ class S3Access:
 
     @property
     def role_session_name(self) -> str:
-        """What the owner of the role reads in the audit trail of the account."""
+        """The name that the owner of the role sees in the account's audit trail."""
         return f"exportd-{re.sub(r'[^A-Za-z0-9+=,.@-]', '-', self.external_id)}"[:64]
 
 
 def access_of(declared: S3Destination, shared: S3Settings) -> S3Access:
-    """How the bucket of a destination is reached."""
+    """The access to a destination's bucket."""
     return S3Access(
         region=declared.region or shared.region,
         endpoint=declared.endpoint or shared.endpoint,
@@ -69,16 +72,16 @@ def access_of(declared: S3Destination, shared: S3Settings) -> S3Access:
 
 
 def piece_bytes_for(largest_file_bytes: int) -> int:
-    """The size of pieces of which 10,000 hold a file of that size: 8 MiB, or as many MiB as it takes."""
+    """The size of pieces with which 10,000 pieces hold a file of this size: 8 MiB, or as many MiB as it takes."""
     needed = -(-largest_file_bytes // MAX_PIECES)
     return max(USUAL_PIECE_BYTES, -(-needed // _MIB) * _MIB)
 
 
 @dataclass(frozen=True, slots=True)
 class S3Options:
-    """What differs between stores: ``checksum`` and ``encryption`` as in the configuration.
+    """The options that differ between stores: ``checksum`` and ``encryption`` as in the configuration.
 
-    Its methods return arguments of requests.
+    The methods return arguments of requests.
     """
 
     checksum: Literal["FULL_OBJECT", "PIECES", "NONE"] = "FULL_OBJECT"
@@ -105,7 +108,7 @@ class S3Options:
                 return {}
 
     def of_body(self, checksum: int) -> dict[str, Any]:
-        """For a body with this CRC-32."""
+        """The arguments for a body with this CRC-32."""
         if self.checksum == "NONE":
             return {}
         # A bucket with object lock demands the algorithm's name too.

@@ -35,21 +35,24 @@ T = TypeVar("T")
 _READ_BYTES = 1 << 20
 _MAX_LIGHT_BYTES = 1 << 20
 _MAX_HASHED_AT_ONCE_BYTES = 64 << 10
-"""So much is hashed in less time than it takes to hand it to a thread."""
+"""Hashing up to this size takes less time than handing the work to a thread."""
 
 MAX_REQUESTS = 20
-"""How many requests of one store are on their way at a time: more than the pieces in flight and the small files that
-are published at once."""
+"""How many requests one store sends at a time. It is more than the pieces in flight and the small files that are
+published together.
+"""
 
 _COMPLETION_FACTOR = 5
-"""The store joins thousands of pieces before it answers: AWS speaks of several minutes."""
+"""Completing an upload may take this many times longer, because the store joins thousands of pieces first. AWS says
+that it can take several minutes.
+"""
 
 
 class WatchedBody(io.BytesIO):
-    """The body of a request. ``on_read`` is called whenever more of it is read: what was read before has been sent.
+    """The body of a request. ``on_read`` is called whenever more of it is read, which means that the rest was sent.
 
-    The HTTP library's own timeouts begin when all of a body has been sent: it would wait for ever for a store that
-    stops taking it. It reads a BytesIO in the event loop.
+    The HTTP library's own timeouts begin when the whole body was sent, so it would wait forever for a store that stops
+    receiving. It reads a BytesIO in the event loop.
     """
 
     on_read: Callable[[], None] = staticmethod(lambda: None)
@@ -63,14 +66,14 @@ class WatchedBody(io.BytesIO):
         return super().read(size)
 
     def getbuffer(self) -> memoryview:
-        """A view of the data, of which the HTTP library asks the length; BytesIO would copy the data first."""
+        """A view of the data, whose length the HTTP library asks for. BytesIO would copy the data first."""
         return memoryview(self._data)
 
 
 class S3Store:
-    """``bucket``, reached as ``access`` says. Connects when it is first used.
+    """A store in ``bucket``, reached with ``access``. It connects when it is first used.
 
-    A request fails when the store neither answers nor takes more of it for ``answer_timeout_s``.
+    A request fails when the store neither answers nor receives more of it for ``answer_timeout_s``.
     """
 
     def __init__(
@@ -147,7 +150,9 @@ class S3Store:
         return [piece for piece in found if piece.size_bytes == self.limits.piece_bytes]
 
     def recognise(self, piece: Piece, data: bytes) -> Piece | None:
-        """By the checksum that the store returned, else by the ETag, which is the MD5 unless KMS encrypts."""
+        """Compare by the checksum that the store has returned, else by the ETag, which is the MD5 unless KMS
+        encrypts.
+        """
         checksum = zlib.crc32(data)
         if piece.checksum is not None:
             same = piece.checksum == checksum
@@ -182,7 +187,7 @@ class S3Store:
             return there
         there = await self._head_if_allowed(upload.key)
         if there is None:
-            # Some stores answer before they have the object, and then lose it.
+            # Some stores answer before the object is stored, and then lose it.
             raise TransientError(
                 f"{self.name} says that {upload.key} is complete, and does not have it.",
                 reason=Reason.DESTINATION_UNAVAILABLE,
@@ -221,7 +226,7 @@ class S3Store:
         return ObjectInfo(key, len(data))
 
     def _arguments_of(self, key: ObjectKey, data: bytes) -> dict[str, Any]:
-        """What a request says about an object of these bytes."""
+        """The arguments of a request for an object of these bytes."""
         return {
             "ContentType": content_type(key),
             "Metadata": metadata_of(key, data),
@@ -294,12 +299,14 @@ class S3Store:
             markers |= {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
 
     async def aclose(self) -> None:
-        # Taken first: who calls while it closes gets a new one.
+        # Cleared first, so that a call during the closing opens a new one.
         stack, self._stack, self._client, self._light = self._stack, AsyncExitStack(), None, None
         await stack.aclose()
 
     async def _head_if_allowed(self, key: ObjectKey) -> ObjectInfo | PermanentError | None:
-        """The refusal where looking is not allowed: a destination need only allow writing."""
+        """Look at the object. If looking is not allowed, returns the refusal, because a destination need only allow
+        writing.
+        """
         try:
             return await self.head(key)
         except PermanentError as error:
@@ -337,7 +344,7 @@ class S3Store:
             return self._client
 
     async def _disconnect(self, client: "S3Client") -> None:
-        """Load credentials and certificates anew before the next request."""
+        """Load credentials and certificates again before the next request."""
         if client is self._client:
             self._connector.forget(self._access, client)
             await self.aclose()
@@ -353,7 +360,7 @@ class S3Store:
 
 
 def _says_that_it_is_gone(error: ClientError) -> bool:
-    """Some stores say of an upload that there is no such key."""
+    """Whether the upload is gone. Some stores say instead that there is no such key."""
     return status_of(error) == 404 and code_of(error) != "NoSuchBucket"
 
 
