@@ -1,4 +1,5 @@
-"""An entity's change log, and how a trigger function reads and measures the rows that are written. Pure: SQL.
+"""Defines an entity's change log, and writes the SQL by which a trigger function reads and measures the written rows.
+Pure.
 
 The log has one row for each statement and tenant: ``op`` is I, U or D, or T where the changed records are unknown (the
 entity's next run is full then). ``key_1``… are arrays, one element for each changed record. A D has one record only and

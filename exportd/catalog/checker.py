@@ -1,13 +1,13 @@
-"""Compares the catalog with the live database, and fills in what it leaves to that.
+"""Compares the catalog with the live database, and completes it from there.
 
-``check`` takes a catalog and a connection as the role that will export, and gives problems, each with the catalog's
+``check`` takes a catalog and a connection of the role that will export, and returns problems, each with the catalog's
 line and what to do. It costs two queries for all entities, one prepared statement for each entity with expressions, and
-one reading of each table that has inheritance children.
+one scan of each table that has inheritance children.
 
-``examine`` sorts the entities into those that fit the database, which are resolved, and those that are out of order. An
-entity that does not fit keeps no other from being exported: it is looked at again later. ``resolve`` fills in the
-fields of entities without any, and types that are not declared. A catalog that leaves nothing open costs no query;
-another costs one, and a prepared statement for each entity with expressions of unknown type.
+``examine`` divides the entities into those that fit the database, which are resolved, and those that are out of order.
+An entity that does not fit does not keep others from being exported, and is examined again later. ``resolve`` completes
+the fields of entities without any, and types that are not declared. A complete catalog costs no query. Otherwise it
+costs one query, and a prepared statement for each entity with expressions of unknown type.
 
 The server parses the expressions of fields, without reading a row. Each is prepared as ``SELECT (expression) FROM table
 AS exportd_row WHERE (expression) IS NULL``: in WHERE the server refuses aggregates, window functions and functions that
@@ -236,7 +236,8 @@ def _typed(field: Field, type_: ValueType | None) -> Field:
 async def check_organizations(
     catalog: Catalog, connection: "Connection", entities_of: Mapping[str, Collection[EntityCode]]
 ) -> list[str]:
-    """A sentence for each organization that is no value of a tenant column's type, or has no row in any of its tables.
+    """A sentence for each organization whose id is not a value of a tenant column's type, or that has no row in any of
+    its tables.
 
     ``entities_of`` has the entities that each organization exports. A table that takes too long is not searched to its
     end. Raises TransientError or PermanentError when the database cannot be read.

@@ -1,8 +1,8 @@
 """A table as the database has it now. Pure values.
 
-A ``LiveTable`` is what the catalog is compared with: what can prevent the table's export, and what its columns' values
-are. Their type and format are those that the consumer sees; the catalog may declare them looser. A ``Shape`` is what
-capture and reading are made from: columns, key types, partitions, capture triggers.
+A ``LiveTable`` is what the catalog is compared with: everything that can prevent the table's export, and the types of
+its columns as consumers see them. The catalog may declare less strict types. A ``Shape`` is what capture and reading
+are made from: columns, key types, partitions, capture triggers.
 """
 
 import json

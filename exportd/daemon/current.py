@@ -1,4 +1,4 @@
-"""What the daemon works with at the moment: the configuration in effect, the log as it says, the services that run."""
+"""The daemon's current configuration, the log that it configures, and the services that run."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -44,14 +44,16 @@ class Current:
 
 
 def configure_log(settings: Settings, *, before: Settings | None = None, level: logging.Level | None = None) -> None:
-    """Log as the settings say, or from another ``level`` on, and mask the passwords of all logins, earlier ones too."""
+    """Configure the log by the settings, or with another ``level``. The passwords of all logins are masked, those
+    ``before`` too.
+    """
     databases = [known.database for known in (settings, before) if known is not None]
     secrets = passwords_in(*(dsn for database in databases for dsn in (database.dsn, database.reader_dsn)))
     logging.configure(level=level or settings.log.level, line_format=settings.log.format, secrets=secrets)
 
 
 class ServiceRegister:
-    """Which services of the daemon run, and since when. Each service is run through the daemon's one register."""
+    """Records which services of the daemon run, and since when. All services run through the daemon's one register."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -60,7 +62,7 @@ class ServiceRegister:
 
     @property
     def states(self) -> Mapping[str, ServiceState]:
-        """By name, in the order in which they were started."""
+        """The states of the services by name, in the order in which they were started."""
         return self._states
 
     async def run(self, name: str, service: Callable[[], Awaitable[None]]) -> None:

@@ -5,8 +5,8 @@ them: the cleaner removes them. Where the manifest is there, the destination has
 delivery was lost: the cleaner records it. Both happen soon after the failure, and at the latest before the schedule's
 next manifest is published there.
 
-It also aborts the uploads of ended jobs. Where a store cannot list uploads, those that Postgres remembers are all that
-can be found.
+It also aborts the uploads of finished jobs. If a store cannot list uploads, only those that Postgres remembers can be
+found.
 """
 
 from collections import defaultdict
@@ -169,7 +169,8 @@ class Cleaner:
                 self._report_once("objects of a failed job not removed", record.job.id, destination.code, error)
 
     async def make_way(self, job: Job, destination: Destination, retry: RetryBudget) -> None:
-        """Remove what an earlier attempt of a job published, because it was extracted anew since; the manifest first.
+        """Remove what an earlier attempt of a job published, because the job was extracted again since; the manifest
+        first.
 
         Raises TransientError.
         """
@@ -249,10 +250,10 @@ async def sweep_uploads(destination: Destination, unfinished_jobs: Callable[[], 
 async def sweep_job_uploads(
     destination: Destination, job: Job, *, known: Sequence[Upload] = (), kept: Collection[str] = ()
 ) -> None:
-    """Abort what an earlier attempt of a job left, but for the uploads with the ids ``kept``.
+    """Abort the uploads that earlier attempts of a job left, except those with the ids ``kept``.
 
-    ``known`` is what Postgres remembers. Only the holder of the job's lease may do this: a schedule has one running
-    job, and its note is that job's too. Raises TransientError or PermanentError.
+    ``known`` are those that Postgres remembers. Only the holder of the job's lease may do this: a schedule has one
+    running job, and its note is that job's too. Raises TransientError or PermanentError.
     """
     found = {upload.id: upload for upload in (*known, *await _listed(destination)) if upload.id not in kept}
 
@@ -263,9 +264,9 @@ async def sweep_job_uploads(
 
 
 async def remove_objects(job: Job, destination: Destination, type_tokens: Collection[str]) -> int:
-    """Remove the visible parts of a job at a destination, and the scripts that load them; how many parts.
+    """Remove the visible parts of a job at a destination, and the scripts that load them. Returns the number of parts.
 
-    ``type_tokens`` are all that its keys may hold. Its manifest is not looked at. Raises TransientError or
+    ``type_tokens`` are all tokens that its keys may contain. Its manifest is not looked for. Raises TransientError or
     PermanentError.
     """
     store, layout = destination.store, destination.layout

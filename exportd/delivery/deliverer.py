@@ -190,10 +190,7 @@ async def publish_manifest(
     """
     document = renderer.render(manifest)
     key = build(ManifestName(manifest.organization, manifest.job_id), destination.layout)
-    try:
-        await retry.call(partial(destination.store.put, key, document))
-    except ExportdError as error:
-        raise named(destination.code, error) from error
+    await _put(key, document, destination, retry)
     return sha256_of(document)
 
 
@@ -211,4 +208,12 @@ async def publish_loader_kit(manifest: Manifest, destination: Destination, retry
             _logger.warning("no loader script", destination=destination.code, dialect=dialect, error=error.sentence)
             continue
         key = build(ScriptName(manifest.organization, manifest.job_id, dialect), destination.layout)
-        await retry.call(partial(destination.store.put, key, script.encode()))
+        await _put(key, script.encode(), destination, retry)
+
+
+async def _put(key: ObjectKey, content: bytes, destination: Destination, retry: RetryBudget) -> None:
+    """Write a small object. Raises TransientError or PermanentError that names the destination."""
+    try:
+        await retry.call(partial(destination.store.put, key, content))
+    except ExportdError as error:
+        raise named(destination.code, error) from error

@@ -1,6 +1,6 @@
-"""What Postgres keeps of deliveries: the uploads that jobs have under way, and what was published last.
+"""The tables of deliveries in Postgres: the running uploads of jobs, and the last publications.
 
-A transfer goes on with its uploads after a crash; publications are compared with what their places remember.
+After a crash a transfer continues its uploads. Publications are compared with what their places remember.
 
 All methods raise TransientError when the database is out of reach and PermanentError when it refuses.
 """

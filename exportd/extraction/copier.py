@@ -110,8 +110,6 @@ class Pacer:
     def stream(self) -> Callable[[int], None]:
         """Return the function that one stream calls after each chunk, with the chunk's size in bytes. It naps after a
         small chunk, unless another stream has napped since this stream's previous chunk.
-
-        It naps after a small chunk, unless another stream has done so since this stream's previous chunk.
         """
         naps_seen, stream_bytes = self._naps, 0
 

@@ -59,7 +59,7 @@ def record_bytes(entity: Entity, file_format: ExportFormat, row_bytes: int) -> i
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """The select lists of an entity in a snapshot: jobs that share it have them made once.
+    """The select lists of an entity in a snapshot. They are made once for all jobs that share the snapshot.
 
     ``types`` maps columns and expressions to their value types.
     """

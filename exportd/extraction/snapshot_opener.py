@@ -73,8 +73,8 @@ class SnapshotOpener:
 
         ``uncaptured`` are entities without complete capture: they are exported in full, and their logs are not read.
         Only a preview has such entities. Raises PermanentError for a standby or a missing table, TransientError when a
-        lock cannot be had or the triggers have just been changed; CatalogChangedError when a ``known`` catalog is
-        another by now.
+        lock cannot be had or the triggers have just been changed, and CatalogChangedError when a ``known`` catalog has
+        changed.
         """
         async with self._connector.export_session() as connection:
             with translated("reading what has changed"):

@@ -1,6 +1,5 @@
-"""An open snapshot as the job sees it that is read in it, and what is read in it before its rows are.
-
-That is where it is, and what the logs hold for each window.
+"""An open snapshot, as one of the jobs sees it that are read in it; and what is read before the rows: the snapshot's
+place in history, and the content of the logs for each window.
 """
 
 import math
@@ -106,7 +105,9 @@ class CatalogChangedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """A job that is to be read, with its last ``positions``. ``forced`` names entities that must be full."""
+    """A job that is to be read. ``positions`` are those of its schedule's last run. ``forced`` names entities that must
+    be full.
+    """
 
     job: Job
     entities: Sequence[Entity]

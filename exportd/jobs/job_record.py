@@ -307,8 +307,6 @@ def progress_from_json(document: Mapping[str, Any]) -> JobProgress:
 class DeclaredNames:
     """The names of the declared destinations as two Postgres arrays in text. They are made once for each configuration,
     because there may be thousands and every claim sends them. Without ``declared``, jobs to all destinations are taken.
-
-    There may be thousands, and every claim sends them. Without ``declared`` all destinations are taken.
     """
 
     def __init__(self, declared: Callable[[], Sequence[tuple[str, str]]] | None) -> None:

@@ -1,11 +1,12 @@
-"""What is done with the lease of a job: its holder writes under it, and keeps it alive while the job runs.
+"""Records the steps of jobs for the holders of their leases, and extends the leases while the jobs run.
 
-Each write carries the fence of its lease, and stands for several jobs in one statement. A job of which no row is
-written is no longer its holder's: that one gets TransientError LEASE_LOST, the others are written. Rows are always
-locked in the order of their jobs, so that no two of these statements wait for each other.
+Each write is one statement for several jobs, and carries the fence of each lease. When no row of a job matches, its
+holder has lost the lease: that holder gets TransientError LEASE_LOST, and the other jobs are written. Rows are always
+locked in the order of their jobs, so two of these statements never wait for each other.
 
 A request to cancel the job is stored in its row. The keeper finds it when it extends the lease; ``look`` makes it do so
-at once.
+at once. While the database is out of reach, the keeper repeats its attempts. It gives up with a quarter of the lease
+left, so that the job is stopped before another daemon may take it.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The states of a job, what moves it from one to another, and what becomes of one whose attempt raised an error. Pure.
+"""The states of a job, the transitions between them, and what happens to a job whose attempt raised an error. Pure.
 
 A RUNNING job has a phase, which says how much need not be done again:
 
@@ -113,8 +113,6 @@ def diagram() -> str:
 def delay_s(attempt: int, random: float) -> float:
     """Seconds to wait after the failure of ``attempt`` (from 1). They grow fourfold with each attempt, up to a limit.
     ``random`` in [0, 1) takes away up to half, so that jobs that failed together are not retried together.
-
-    ``random`` in [0, 1) takes away up to half of it, so that jobs that failed together are not retried together.
     """
     exponent = min(attempt - 1, 16)  # far beyond the cap; keeps the power finite for any attempt
     return min(FIRST_DELAY_S * DELAY_FACTOR**exponent, MAX_DELAY_S) * (1 - random / 2)

@@ -70,7 +70,7 @@ class ScheduleSearch:
 
     @property
     def arguments(self) -> tuple[object, ...]:
-        """As the statements take them."""
+        """The arguments of the statements."""
         return self.text and self.text.lower(), self.destination, self.entity, self.is_paused
 
 

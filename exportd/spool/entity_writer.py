@@ -156,7 +156,7 @@ class EntityWriter:
         self._progress.done = True
 
     async def abort(self) -> None:
-        """Remove everything that was written. Does not raise; harmless after ``finish`` failed or a cancellation."""
+        """Remove everything that was written. Does not raise, and may be called after a failure or a cancellation."""
         self._failure = self._failure or self._stopped()
         with anyio.move_on_after(_ABORT_TIMEOUT_S, shield=True):
             if self._in_thread is not None:

@@ -169,7 +169,11 @@ class JournalKeeper:
         return outcomes
 
     def note_removal(self, folder: Path) -> None:
-        """Record that a folder was removed. It is durable after the next ``write`` or ``sync``."""
+        """Record that a folder was removed. It is durable after the next ``write`` or ``sync``.
+
+        The journal only keeps itself from making the files again. A caller that writes into such a folder again has to
+        synchronize the folder above it first, so that the disk does not bring them back either.
+        """
         with self._list:
             self._removals.append(self._record(JournalChange.REMOVED, folder))
 

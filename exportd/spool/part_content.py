@@ -1,14 +1,13 @@
 """What a part holds: whole rows of COPY's output, in one gzip stream. Pure.
 
-Where rows end: the data given to these functions starts at the beginning of a row and ends at the end of one, for COPY
-delivers whole rows. A CSV row ends at a newline outside quotes; COPY doubles a quote inside a quoted value, so
+Where rows end: the data passed to these functions starts at the beginning of a row and ends at the end of one, because
+COPY delivers whole rows. A CSV row ends at a newline outside quotes. COPY doubles a quote inside a quoted value, so
 "outside" means that an even number of quotes precedes the newline. A JSONL row ends at any newline.
 
-How they are compressed: block by block, each by a compressor of its own and up to a byte boundary, so that a block can
-be compressed, measured, and dropped again when the file would become too large: the size cap holds by measuring, not by
-trusting a limit on how far deflate may expand. The blocks together are one ordinary deflate stream in one gzip member,
-which every gzip reader accepts. Giving up the history between blocks costs 0.02% of size at blocks of 1 MiB, and no
-time.
+How they are compressed: block by block, each with its own compressor and up to a byte boundary. So a block can be
+compressed, measured, and dropped again when the file would become too large: the size cap holds by measuring, not by a
+limit on how far deflate may expand. The blocks together are one ordinary deflate stream in one gzip member, which every
+gzip reader accepts. Without history between blocks of 1 MiB, files are 0.02% larger, and it costs no time.
 
 isal compresses CSV at four to five times the speed of zlib at its fastest level, and to a smaller size; zlib is used
 where isal has no wheel.

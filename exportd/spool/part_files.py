@@ -4,8 +4,8 @@
     <job's folder>/small_parts.zip      a plain archive: each part is a member, stored as it is; it costs the disk one
                                         file's space, name and synchronization
 
-A part lies in a file of its own or in the archive; ``find_parts`` tells. After a crash a part is delivered only when it
-is what the seal says: ``verify``. Calls that touch files block and raise OSError, where nothing else is said.
+A part is in a file of its own or in the archive; ``find_parts`` finds it. After a crash a part is delivered only if
+``verify`` finds it to be as it was sealed. Calls that touch files block and raise OSError, unless they say otherwise.
 """
 
 import errno
@@ -132,7 +132,7 @@ class PartFile:
 
 @dataclass(frozen=True, slots=True)
 class SpooledPart:
-    """A finished file. Made by ``verify`` only, so that an unverified one cannot be delivered."""
+    """A finished file. Only ``verify`` makes it, so that no unverified file is delivered."""
 
     part: Part
     location: PartLocation
@@ -154,7 +154,7 @@ class SpooledPart:
 
 
 PartSource = PartFile | SpooledPart
-"""What an upload takes: a part while it grows, or finished, after a crash."""
+"""What an upload reads: a part that grows, or a finished one after a crash."""
 
 
 class SmallPartsWriter:

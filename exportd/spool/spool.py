@@ -112,7 +112,10 @@ class Spool:
 
         Raises OccupiedError at once when there is no room for what an earlier attempt had needed.
         """
-        await self.remove_job(job)
+        if await self.remove_job(job):
+            # Otherwise a loss of power could bring old files back beside new ones, which are durable one by one.
+            with translated(directory=self.directory, doing=f"removing the files of job {job}"):
+                await anyio.to_thread.run_sync(folders.sync, self.directory / "jobs")
         if organization is not None:
             self.usage.own(job, organization)
         needed_bytes = self._needed_bytes.get(job, 1)

@@ -67,7 +67,7 @@ _QUESTIONS = {"check", "preview"}
 """The buttons of the form that change nothing."""
 
 _NOT_SETTINGS = {"version"}
-"""In the details of an edit: what changes with every one."""
+"""Details of an edit that change with every edit."""
 
 router = APIRouter(prefix="/console/schedules", route_class=PageRoute, include_in_schema=False)
 
@@ -77,7 +77,9 @@ _REFRESH, _BACKFILL = TypeAdapter(RefreshRequest), TypeAdapter(BackfillBody)
 
 @dataclass(frozen=True, slots=True)
 class Happening:
-    """A ``run``, or a ``deed`` with what it was about in words, and the job that it asked for; ``at`` is aware UTC."""
+    """One event of a schedule's history: a ``run``, or an operation (``deed``) with its subject in words and the job
+    that it requested. ``at`` is aware UTC.
+    """
 
     at: datetime
     run: FoundJobDocument | None = None
@@ -335,9 +337,10 @@ def _checked(form: ScheduleForm, now: datetime) -> RuleCheck:
 def timeline(
     runs: FoundJobPage, deeds: AuditPage, capture: AuditPage, entities: Iterable[str], *, limit: int
 ) -> Sequence[Happening]:
-    """The newest first, at most ``limit``, and none that is older than what one of the pages leaves out.
+    """The history of a schedule, the newest first, at most ``limit``. It ends where one of its pages ends that has
+    another page behind it.
 
-    Of ``capture``, which is about every entity, what concerns these ``entities``.
+    ``capture`` has operations on the capture of all entities, of which only those on ``entities`` are shown.
     """
     wanted = set(entities)
     happenings = [
@@ -355,7 +358,7 @@ def timeline(
 
 
 def _floors(runs: FoundJobPage, deeds: AuditPage) -> Iterator[datetime]:
-    """Since when each page is whole that has another behind it."""
+    """For each page that has another behind it, the time from which on it is complete."""
     if runs.next_token and runs.data:
         yield runs.data[-1].date_created
     if deeds.next_token and deeds.data:
@@ -383,7 +386,7 @@ def _changed(older: AuditEntry, newer: AuditEntry) -> str:
 
 
 def _about(deed: AuditEntry) -> str:
-    """The entities that a request was about."""
+    """The entities of a request."""
     if "version" in deed.details:
         return ""
     named = deed.details.get("entity") or deed.details.get("entities") or ""
@@ -391,7 +394,7 @@ def _about(deed: AuditEntry) -> str:
 
 
 def _captured(deed: AuditEntry, wanted: set[str]) -> list[str]:
-    """Of the ``wanted`` entities those whose capture was installed or taken away."""
+    """The ``wanted`` entities whose capture was installed or removed."""
     named = deed.details.get("entities", ())
     logs = deed.details.get("logs", ())
     return sorted(entity for entity in wanted if entity in named or log_name(EntityCode(entity)) in logs)

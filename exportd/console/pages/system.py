@@ -1,5 +1,5 @@
 """The daemon itself, for users of its machine: services, daemons, capture, configuration, log level, credentials of
-programs; and the audit. Programs are refused before (``FOR_ORGANIZATIONS`` has none of these pages).
+programs; and the audit. Programs never get here, because ``FOR_ORGANIZATIONS`` has none of these pages.
 """
 
 import json
@@ -286,7 +286,7 @@ async def _clients_page(
 
 
 def _page(visitor: Visitor, template: str, *, status: int = 200, **values: object) -> Response:
-    """A page that says whether the visitor may do what only administrators do, and why not."""
+    """Render a page that says whether the visitor may use operations of administrators, and why not."""
     may = visitor.identity.role >= Role.ADMIN
     why_not = "" if may else "This takes the role admin."
     if visitor.session.read_only:

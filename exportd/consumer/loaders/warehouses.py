@@ -1,4 +1,4 @@
-"""The warehouses that are services of a cloud: BigQuery, Redshift, Snowflake. Our tests cannot run their scripts.
+"""The warehouses that are cloud services: BigQuery, Redshift, Snowflake. The tests cannot run their scripts.
 
 BigQuery and Redshift read from the buckets of their own clouds; Snowflake reads through a stage of yours.
 """

@@ -1,12 +1,11 @@
 """Delivers to a directory: a mounted share, or the hand-over point of another program.
 
-Objects are files below the root. ``files`` says what lies where and cares for durability and modes; this module runs it
-in worker threads, reads objects by ``file_blocks``, and translates errors.
+Objects are files below the root. ``files`` knows the layout, and handles durability and modes. This module runs it in
+worker threads, reads objects by ``file_blocks``, and translates errors.
 
-Few calls run at a time while they are quick, more when they wait. Threads that run Python at the same time fight over
-the interpreter: each call of the operating system gives it away, and with forty threads getting it back took four times
-the CPU of the work itself. But a share may be slow, and a call that waits for it needs no interpreter: one that takes
-long does not count any more.
+Few calls run at a time while they are quick, more when they wait. Threads that run Python at the same time compete for
+the interpreter: each system call releases it, and with forty threads, getting it back took four times the CPU of the
+work itself. A call that waits for a slow share needs no interpreter, so a call that takes long does not count any more.
 
 A share may also hang. Its calls then occupy the threads of one store, and none that the rest of the daemon uses.
 """

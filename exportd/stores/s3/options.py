@@ -29,6 +29,7 @@ USUAL_PIECE_BYTES = 8 << 20
 memory.
 """
 _MIB = 1 << 20
+_CRC32_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +133,13 @@ class S3Options:
 
 def encoded(checksum: int) -> str:
     """A CRC-32 as S3 writes it."""
-    return base64.b64encode(checksum.to_bytes(4, "big")).decode("ascii")
+    return base64.b64encode(checksum.to_bytes(_CRC32_BYTES, "big")).decode("ascii")
 
 
 def decoded(checksum: str | None) -> int | None:
-    """What ``encoded`` made this of; None for None."""
-    return None if checksum is None else int.from_bytes(base64.b64decode(checksum), "big")
+    """The CRC-32 that ``encoded`` wrote; None for anything else, such as what a store lists that has no checksums."""
+    try:
+        digest = base64.b64decode(checksum or "", validate=True)
+    except ValueError:
+        return None
+    return int.from_bytes(digest, "big") if len(digest) == _CRC32_BYTES else None

@@ -1,15 +1,21 @@
-"""The manifest is written where the layout says, may be written again, and a refusal names the destination."""
+"""The manifest is written where the layout says, may be written again, and a refusal names the destination; so does one
+of the loader kit.
+"""
+
+from dataclasses import replace
 
 import pytest
 
-from exportd.delivery.deliverer import publish_manifest
+from exportd.delivery.deliverer import publish_loader_kit, publish_manifest
 from exportd.destinations.open_destinations import Destination
 from exportd.manifest.build import ManifestRenderer
 from exportd.manifest.document import parse, render, sha256_of
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError, TransientError
-from exportd.model.schedule import DestinationCode
+from exportd.model.schedule import DestinationCode, DialectName
+from exportd.settings.destination_schema import Scheme
 from exportd.stores.layout import Layout, ObjectKey
+from exportd.stores.location import Location
 from exportd.stores.retrying import RetryBudget
 from exportd.stores.store import Store
 from tests.fixtures.store_doubles import Fault, FaultyStore, MemoryStore, refused, unavailable
@@ -22,6 +28,12 @@ ONCE = RetryBudget(timeout_s=0.001, first_wait_s=0.01, max_wait_s=0.01, jitter_s
 
 def lake(store: Store, layout: Layout | None = None) -> Destination:
     return Destination(OrganizationId("org-1"), DestinationCode("LAKE"), store, layout or Layout())
+
+
+def with_loader_kit(store: Store) -> Destination:
+    return replace(
+        lake(store), loader_kit=(DialectName.DUCKDB,), location=Location(Scheme.DIRECTORY, root="/lake", prefix="")
+    )
 
 
 async def test_it_is_written_beside_the_organizations_data() -> None:
@@ -46,3 +58,5 @@ async def test_failures_name_the_destination() -> None:
         store = FaultyStore(MemoryStore(), [Fault("put", times=10**6, error=error)])
         with pytest.raises(kind, match=r"Destination LAKE: The store answered"):
             await publish_manifest(MANIFEST, lake(store), ONCE, ManifestRenderer())
+        with pytest.raises(kind, match=r"Destination LAKE: The store answered"):
+            await publish_loader_kit(MANIFEST, with_loader_kit(store), ONCE)

@@ -38,14 +38,21 @@ class Machine:
         return keeper
 
     def lose_power(self, random: Random) -> None:
-        """Of each file that a journal tells of, the disk has some state that it was in, or none, or nonsense."""
+        """Of each file that a journal tells of, the disk has some state that it was in, or none, or nonsense.
+
+        A removal is durable once something is written after it: the spool synchronizes the folder above in between.
+        """
         self.keeper.close()
         states: dict[str, list[bytes | None]] = {}
-        for journal in (self.folder / "journal").iterdir():
+        for journal in sorted((self.folder / "journal").iterdir(), key=lambda path: int(path.name)):
             with journal.open("rb") as file:
                 for record in read_records(file):
                     if record.change is JournalChange.WRITTEN:
                         states.setdefault(record.name, [None, b"", b"torn"]).append(record.content)
+                    else:  # its folder was synchronized before anything was written there again
+                        states = {
+                            name: known for name, known in states.items() if Path(name).parent != Path(record.name)
+                        }
         for name, possible in states.items():
             path = self.folder / name
             found = random.choice(possible)

@@ -117,6 +117,28 @@ async def test_beginning_a_job_removes_what_an_earlier_attempt_left(spool: Spool
     assert spool.usage.used_bytes == 0
 
 
+async def test_what_an_earlier_attempt_left_is_gone_for_good_before_the_next_writes(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loss of power may undo a removal until the folder above is synchronized: then a small_parts.zip of the earlier
+    attempt would hide files of the next."""
+    folder = await spool.begin_job(A)
+    store_file(spool, A, "small_parts.zip", 300)
+    seen: list[tuple[Path, bool]] = []
+    fsync = os.fsync
+
+    def synchronize(descriptor: int) -> None:
+        seen.append((Path(f"/proc/self/fd/{descriptor}").readlink(), folder.exists()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", synchronize)
+    await spool.begin_job(A)
+    assert (folder.parent, False) in seen
+    seen.clear()
+    await spool.begin_job(A)
+    assert not seen, "there was nothing to remove"
+
+
 async def test_removing_a_job_removes_its_manifest_first(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     await spool.begin_job(A)
     store_file(spool, A, "a-part.gz", 300)

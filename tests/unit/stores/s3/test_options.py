@@ -4,7 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exportd.stores.s3.options import MAX_PIECES, MIN_PIECE_BYTES, S3Access, S3Options, piece_bytes_for
+from exportd.stores.s3.options import (
+    MAX_PIECES,
+    MIN_PIECE_BYTES,
+    S3Access,
+    S3Options,
+    decoded,
+    encoded,
+    piece_bytes_for,
+)
 
 MIB = 1 << 20
 
@@ -51,3 +59,13 @@ def test_a_session_has_a_name_that_sts_takes(external_id: str) -> None:
 )
 def test_encryption_is_asked_for_as_configured(options: S3Options, arguments: dict[str, str]) -> None:
     assert options.of_encryption() == arguments
+
+
+@given(st.integers(min_value=0, max_value=2**32 - 1))
+def test_a_checksum_is_read_as_it_was_written(checksum: int) -> None:
+    assert decoded(encoded(checksum)) == checksum
+
+
+@pytest.mark.parametrize("listed", [None, "", "none", "no base64!", "AAAA", "AAAAAAA=", "ÄÄÄÄÄÄ=="])
+def test_what_is_no_checksum_counts_as_none(listed: str | None) -> None:
+    assert decoded(listed) is None
