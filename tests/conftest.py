@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
+import hypothesis
 import pytest
 import stamina
 from blockbuster import blockbuster_ctx
@@ -42,6 +43,10 @@ _write_to_memory()
 
 # As in the daemon: what stamina would find by itself reads files, in the event loop.
 stamina.instrumentation.set_on_retry_hooks(())
+
+# Hypothesis fails a test whose example takes more than 200 ms, which a busy machine does to any of them.
+hypothesis.settings.register_profile("without deadline", hypothesis.settings(), deadline=None)
+hypothesis.settings.load_profile("without deadline")
 
 # A shell ignores Ctrl-C for what it runs in the background, and what we start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)

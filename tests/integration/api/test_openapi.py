@@ -115,7 +115,6 @@ def _attack_operations(
 
         @settings(
             max_examples=_EXAMPLES,
-            deadline=None,
             database=None,
             derandomize=True,
             suppress_health_check=list(HealthCheck),

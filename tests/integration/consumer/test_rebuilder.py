@@ -80,7 +80,7 @@ def test_an_export_with_a_start_date_is_rebuilt_by_itself(tmp_path: Path) -> Non
     assert rebuilt(tmp_path) == lake.held[-1], "the schedule has no part in it"
 
 
-@settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data(), st.sampled_from(ExportFormat), st.integers(1, 4))
 def test_the_tables_are_as_of_each_job(data: st.DataObject, file_format: ExportFormat, part_rows: int) -> None:
     with TemporaryDirectory() as folder:

@@ -35,7 +35,7 @@ _JSON_TEXTS = st.builds(
 _ROWS = st.lists(st.tuples(_TEXTS, _JSON_TEXTS, _NUMBERS), min_size=1, max_size=12)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=_ROWS)
 async def test_random_values_come_back(database: Database, rows: list[tuple[str, str, str]]) -> None:
     async with Connector(database.dsn).connection("test") as connection:

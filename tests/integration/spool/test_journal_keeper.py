@@ -83,7 +83,7 @@ ACTIONS = st.one_of(
 
 
 @given(actions=st.lists(ACTIONS, max_size=25), max_bytes=st.sampled_from([1, 100, 10**6]), random=st.randoms())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_after_each_loss_of_power_the_files_are_those_that_were_written(
     tmp_path_factory: pytest.TempPathFactory, actions: list[tuple[str, ...]], max_bytes: int, random: Random
 ) -> None:

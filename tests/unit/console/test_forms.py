@@ -74,7 +74,7 @@ def test_a_code_is_made_of_the_name(name: str, code: str) -> None:
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).map(str.strip).filter(bool)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(name=NAMES, advanced=st.booleans(), unit=st.sampled_from(["HOUR", "MINUTE"]))
 def test_the_configuration_and_the_command_line_read_the_same_schedule(name: str, advanced: bool, unit: str) -> None:
     form = replace(

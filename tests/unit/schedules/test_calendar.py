@@ -12,7 +12,7 @@ from exportd.schedules.calendar import MAX_GAP, MIN_GAP, check_rule, is_out_of_r
 
 MICROSECOND = timedelta(microseconds=1)
 
-unhurried = settings(deadline=None, max_examples=50)
+fewer_examples = settings(max_examples=50)
 
 
 def at(day: int, hour: int = 0, minute: int = 0) -> datetime:
@@ -136,7 +136,7 @@ instants = st.datetimes(datetime(2020, 1, 1), datetime(2100, 1, 1), timezones=st
 
 
 @given(rules, instants)
-@unhurried
+@fewer_examples
 def test_gaps_are_within_the_limits_for_ever_after(rule: Rule, created_at: datetime) -> None:
     assert check_rule(rule) == []
     dues = due_times(rule, created_at, 8)
@@ -150,7 +150,7 @@ def test_gaps_are_within_the_limits_for_ever_after(rule: Rule, created_at: datet
 
 
 @given(intervals.filter(lambda rule: rule.offset is not None), instants)
-@unhurried
+@fewer_examples
 def test_regular_firings_stand_at_the_offset(rule: Interval, created_at: datetime) -> None:
     for due in due_times(rule, created_at, 4)[1:]:
         assert (due.minute if rule.unit is Unit.HOUR else due.hour) == rule.offset
@@ -159,7 +159,7 @@ def test_regular_firings_stand_at_the_offset(rule: Interval, created_at: datetim
 
 
 @given(rules, instants, st.timedeltas(timedelta(0), timedelta(days=5)))
-@unhurried
+@fewer_examples
 def test_catching_up_lands_where_not_missing_would_have(rule: Rule, created_at: datetime, away: timedelta) -> None:
     now = created_at + away
     due = created_at
@@ -169,7 +169,7 @@ def test_catching_up_lands_where_not_missing_would_have(rule: Rule, created_at: 
 
 
 @given(rules, instants, st.timedeltas(timedelta(0), timedelta(days=4)))
-@unhurried
+@fewer_examples
 def test_a_plan_is_never_out_of_reach_while_the_clock_goes_forward(
     rule: Rule, last_due: datetime, late: timedelta
 ) -> None:

@@ -13,7 +13,7 @@ from exportd.schedules import cron
 from exportd.schedules.cron import DAY_FIELD, HOUR_FIELD, MINUTE_FIELD, MONTH_FIELD, WEEKDAY_FIELD, CronField
 
 NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
-unhurried = settings(deadline=None, max_examples=60)
+fewer_examples = settings(max_examples=60)
 
 CYCLE = [date.fromordinal(date(2026, 1, 1).toordinal() + day) for day in range(146_097)]
 
@@ -56,7 +56,7 @@ class TestOtherCrons:
     """What we accept means the same to croniter, to cronsim and to our own reading of it."""
 
     @given(expressions(), instants)
-    @unhurried
+    @fewer_examples
     @example(cron.parse("0 0 13 * 5"), NEW_YEAR)
     @example(cron.parse("0 0 * * 5-7"), NEW_YEAR)
     @example(cron.parse("0 0 */2 * *"), NEW_YEAR)
@@ -70,7 +70,7 @@ class TestOtherCrons:
         assert ours == list(islice(croniter(expression.text, start, ret_type=datetime), 5))
 
     @given(expressions(), instants)
-    @unhurried
+    @fewer_examples
     def test_agree_on_the_last_firing(self, expression: cron.CronExpression, instant: datetime) -> None:
         last = expression.last_until(instant)
         # cronsim's is strictly earlier.
@@ -78,7 +78,7 @@ class TestOtherCrons:
         assert last <= instant < expression.next_after(last)
 
     @given(expressions(), st.sampled_from(CYCLE))
-    @unhurried
+    @fewer_examples
     def test_agree_on_days_and_minutes(self, expression: cron.CronExpression, day: date) -> None:
         other = CronSim(expression.text, NEW_YEAR)
         assert expression.matching_days(day) == (day.month in other.months and other.match_day(day))
@@ -89,7 +89,7 @@ class TestGaps:
     """The extremes hold for all time, and name two consecutive firings."""
 
     @given(expressions())
-    @settings(max_examples=20, deadline=None)
+    @settings(max_examples=20)
     @example(cron.parse("0 0 29 2 *"))
     @example(cron.parse("59 23 31 12 *"))
     @example(cron.parse("0 0 * * *"))
@@ -108,14 +108,14 @@ class TestGaps:
         assert longest.end - longest.start == timedelta(minutes=max(gaps))
 
     @given(expressions())
-    @unhurried
+    @fewer_examples
     def test_are_between_consecutive_firings(self, expression: cron.CronExpression) -> None:
         for start, end in expression.gap_extremes():
             assert expression.last_until(start) == start
             assert expression.next_after(start) == end
 
     @given(expressions(), instants)
-    @unhurried
+    @fewer_examples
     def test_none_is_outside_of_them(self, expression: cron.CronExpression, instant: datetime) -> None:
         shortest, longest = expression.gap_extremes()
         firings = islice(CronSim(expression.text, instant), 20)
@@ -234,7 +234,7 @@ def test_what_crons_read_differently_is_refused_with_a_sentence(text: str, words
 
 
 @given(st.text(max_size=20) | st.text(alphabet="0123456789*,/- LW#?RHjanmo", max_size=20))
-@unhurried
+@fewer_examples
 def test_any_text_is_an_expression_or_an_error_with_a_sentence(text: str) -> None:
     try:
         expression = cron.parse(text)

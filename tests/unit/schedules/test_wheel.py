@@ -91,11 +91,10 @@ class WheelBesideAList(RuleBasedStateMachine):
 
 
 TestTheWheelBesideAList: Any = WheelBesideAList.TestCase
-TestTheWheelBesideAList.settings = settings(deadline=None, max_examples=60, stateful_step_count=40)
+TestTheWheelBesideAList.settings = settings(max_examples=60, stateful_step_count=40)
 
 
 @given(st.lists(distances, min_size=1, max_size=50), st.integers(250, 5000))
-@settings(deadline=None)
 def test_steps_of_any_length_hand_out_everything_once_and_in_order(dues: list[int], step_ms: int) -> None:
     wheel: TimerWheel[int] = TimerWheel()
     for due_ms in dues:

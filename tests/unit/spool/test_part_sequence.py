@@ -54,7 +54,6 @@ VALUE = st.one_of(
 ROW = VALUE.map(lambda value: b'1,"' + value + b'",false\n')
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(ROW, max_size=20), max_size=5), st.integers(1, 400))
 def test_no_byte_is_lost_no_row_cut_and_the_cap_is_kept(blocks: list[list[bytes]], cap_bytes: int) -> None:
     with tempfile.TemporaryDirectory() as name:
@@ -82,7 +81,7 @@ def test_no_byte_is_lost_no_row_cut_and_the_cap_is_kept(blocks: list[list[bytes]
         assert tuple(finished) == parts
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.binary(max_size=200).map(lambda raw: raw.replace(b"\n", b" ") + b"\n")), st.integers(1, 2000))
 def test_jsonl_keeps_the_same_promises(rows: list[bytes], cap_bytes: int) -> None:
     with tempfile.TemporaryDirectory() as name:
