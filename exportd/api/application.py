@@ -5,7 +5,7 @@ by their own schemas, which refuse larger ones. Answers contain what was limited
 of a catalog, a configuration or rows that are limited. Here they get the limits on which clients may rely.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from threading import Lock
 from typing import Any
 
@@ -17,13 +17,12 @@ from starlette.types import ASGIApp
 
 from exportd import __version__
 from exportd.api.collaborators import Collaborators
-from exportd.api.identity.access import Authenticator
+from exportd.api.dependencies import person_of
 from exportd.api.problems import install_handlers
 from exportd.api.routers import ROUTERS
 from exportd.api.schemas.fields import ErrorAnswer
 from exportd.api.transport.client_limits import RateLimit
 from exportd.api.transport.gate import REFUSALS_A_SECOND, Gate
-from exportd.api.transport.unix_socket import Peer
 
 MAX_ANSWER_LENGTH = 1_000_000
 """The length of a text in an answer, such as the SQL of a trigger."""
@@ -83,19 +82,8 @@ def guarded(
         address_limit=RateLimit(20_000, 300.0),
         clock=using.clock,
         refusals_a_second=refusals_a_second,
-        person_of=lambda peer, headers: _authenticator(api).person(peer, headers),
+        person_of=person_of(api),
     )
-
-
-def administrators(api: FastAPI) -> Callable[[Peer], bool]:
-    """Tells whether a user is an administrator of this daemon, by the application's current collaborators."""
-    return lambda peer: _authenticator(api).is_administrator(peer)
-
-
-def _authenticator(api: FastAPI) -> Authenticator:
-    """The one at this moment: a reload replaces it."""
-    using: Collaborators = api.state.collaborators
-    return using.access.authenticator
 
 
 def completed_document(document: dict[str, Any]) -> dict[str, Any]:

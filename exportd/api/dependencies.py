@@ -9,13 +9,13 @@ A body is read only after the request was admitted by its head. So strangers are
 
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, Generic, TypeVar, get_args, get_origin
 
-from fastapi import Depends, Path, Request, params
+from fastapi import Depends, FastAPI, Path, Request, params
 from fastapi.routing import APIRoute
 from pydantic.json_schema import WithJsonSchema
 from pydantic_core import from_json
@@ -35,12 +35,15 @@ from exportd.api.identity.access import Identity, Viewer
 from exportd.api.identity.client_table import Role
 from exportd.api.identity.signing import Signer
 from exportd.api.problems import Refusal
-from exportd.api.transport.gate import ON_ANSWERED, PERSON
+from exportd.api.transport.gate import ON_ANSWERED, PERSON, PersonOf
 from exportd.api.transport.unix_socket import Peer
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError, Reason
-from exportd.model.foreign_text import MAX_CODE_LENGTH, MAX_DOCUMENT_BYTES
-from exportd.settings.section import check_organization
+from exportd.model.foreign_text import (
+    MAX_CODE_LENGTH,
+    MAX_DOCUMENT_BYTES,
+    check_organization,
+)
 
 OrganizationIdInPath = Annotated[
     str,
@@ -121,10 +124,32 @@ def _admissions(operation: Callable[..., Any]) -> list[Admission[Any]]:
 
 async def collaborators(request: Request) -> Collaborators:
     """The application's current collaborators. A reload replaces them."""
-    found = request.app.state.collaborators
+    return _current(request.app)
+
+
+def _current(api: FastAPI) -> Collaborators:
+    found = api.state.collaborators
     if not isinstance(found, Collaborators):
         raise TypeError("the application has no collaborators")
     return found
+
+
+def person_of(api: FastAPI) -> PersonOf:
+    """Tells the gate whom a request is of, by the application's current collaborators."""
+
+    def person(peer: Peer | None, headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+        return _current(api).access.authenticator.person(peer, headers)
+
+    return person
+
+
+def administrators(api: FastAPI) -> Callable[[Peer], bool]:
+    """Tells whether a user is an administrator of this daemon, by the application's current collaborators."""
+
+    def is_administrator(peer: Peer) -> bool:
+        return _current(api).access.authenticator.is_administrator(peer)
+
+    return is_administrator
 
 
 _Using = Annotated[Collaborators, Depends(collaborators)]

@@ -28,8 +28,8 @@ from exportd.model.foreign_text import (
     MAX_SHOWN_LENGTH,
     MAX_TEXT_LENGTH,
     MAX_WORD_LENGTH,
+    check_organization,
 )
-from exportd.settings.section import check_organization
 from exportd.settings.sentences import did_you_mean
 
 

@@ -9,7 +9,13 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from exportd.catalog.expressions import problems_of_expression
 from exportd.catalog.names import MAX_ENTITY_CODE_LENGTH, MAX_FIELD_NAME_BYTES, parse_table_name
 from exportd.model.entity import DELETED_FIELD, TableName
-from exportd.settings.section import Section, check_name, check_not_empty
+from exportd.model.foreign_text import (
+    check_name,
+)
+from exportd.settings.section import (
+    Section,
+    check_not_empty,
+)
 
 FieldType = Literal["string", "integer", "float", "boolean", "json"]
 FieldFormat = Literal["uuid", "date", "date-time"]

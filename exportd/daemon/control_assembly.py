@@ -11,7 +11,7 @@ import anyio
 import anyio.to_thread
 
 from exportd import __version__
-from exportd.api.application import administrators, application, guarded
+from exportd.api.application import application, guarded
 from exportd.api.collaborators import (
     AccessCollaborators,
     Collaborators,
@@ -24,6 +24,7 @@ from exportd.api.collaborators import (
     ScheduleCollaborators,
     StatusCollaborators,
 )
+from exportd.api.dependencies import administrators
 from exportd.api.downloads import SpoolDownloads
 from exportd.api.exposition import Exposition, MetricsReader, Monitoring, Readiness
 from exportd.api.identity.access import Access, Authenticator, Identity, Proxy

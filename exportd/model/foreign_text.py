@@ -73,6 +73,11 @@ MAX_SENTENCE_LENGTH = 600
 MAX_SHOWN_LENGTH = 80
 """Of what a sentence repeats of a request."""
 
+CODE_PATTERN = r"[^\x00-\x20\x7f](?:[^\x00-\x1f\x7f]*[^\x00-\x20\x7f])?"
+"""Of codes: no white space or control character at either end; inside, a plain space is allowed as well."""
+
+_CODE = re.compile(CODE_PATTERN)
+
 MASK = "***"
 
 # scheme://user:password@ — up to the last @ of the word: a password with an @ or a / in it is masked whole.
@@ -132,6 +137,48 @@ def check_printable(text: str) -> str:
     if not text.isprintable():
         raise ValueError("should have no control characters, and no others that cannot be printed")
     return text
+
+
+def check_code(code: str) -> str:
+    """A code as the API accepts it; ValueError otherwise."""
+    if not code:
+        raise ValueError("should not be empty")
+    if len(code) > MAX_CODE_LENGTH:
+        raise ValueError(f"should have at most {MAX_CODE_LENGTH} characters, but has {len(code)}")
+    if not _CODE.fullmatch(code) or not code.isprintable():
+        raise ValueError("should have no control characters or others without a sign, and no spaces at its ends")
+    return code
+
+
+def check_organization(organization: str) -> str:
+    """An organization's id; it becomes a segment of object keys, so it has no slash."""
+    check_code(organization)
+    if "/" in organization or "\\" in organization:
+        raise ValueError("should have no slash: it becomes one segment of the path of each file")
+    return organization
+
+
+def check_name(name: str) -> str:
+    """A name for people to read; ValueError when empty, too long or not printable."""
+    if not name.strip():
+        raise ValueError("should not be empty; leave it out to use the code")
+    if len(name) > MAX_NAME_LENGTH:
+        raise ValueError(f"should have at most {MAX_NAME_LENGTH} characters, but has {len(name)}")
+    return check_printable(name)
+
+
+def check_prefix(prefix: str) -> str:
+    """The folder inside a destination: relative, with no empty, ``.`` or ``..`` segment; empty for the root."""
+    if not prefix:
+        return prefix
+    if len(prefix) > MAX_PREFIX_LENGTH:
+        raise ValueError(f"should have at most {MAX_PREFIX_LENGTH} characters, but has {len(prefix)}")
+    trimmed = prefix.removesuffix("/")
+    if not trimmed.isprintable() or "\\" in trimmed:
+        raise ValueError("should have no backslash and no control characters")
+    if any(segment in {"", ".", ".."} for segment in trimmed.split("/")):
+        raise ValueError('should be a plain relative path such as "exports/daily", without empty, "." or ".." segments')
+    return trimmed
 
 
 def mask_secrets(text: str) -> str:

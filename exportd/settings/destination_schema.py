@@ -7,7 +7,11 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-from exportd.model.foreign_text import MAX_NAMES
+from exportd.model.foreign_text import (
+    MAX_NAMES,
+    check_organization,
+    check_prefix,
+)
 from exportd.settings.section import (
     Code,
     Effect,
@@ -18,8 +22,6 @@ from exportd.settings.section import (
     Scope,
     Section,
     Setting,
-    check_organization,
-    check_prefix,
 )
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")

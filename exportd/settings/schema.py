@@ -10,7 +10,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr
 
-from exportd.model.foreign_text import MAX_CRON_LENGTH, MAX_DECLARED, MAX_DESTINATIONS
+from exportd.model.foreign_text import (
+    MAX_CRON_LENGTH,
+    MAX_DECLARED,
+    MAX_DESTINATIONS,
+    check_name,
+)
 from exportd.model.schedule import ExportFormat, Rule, Unit, rule_from
 from exportd.settings.control_schema import ControlSettings, MetricsSettings
 from exportd.settings.destination_schema import DestinationSettings, GcsSettings, S3Settings
@@ -29,7 +34,6 @@ from exportd.settings.section import (
     Section,
     Setting,
     SizeBytes,
-    check_name,
     check_not_empty,
 )
 

@@ -204,7 +204,7 @@ async def _make(site: TracedSite, connection: "asyncpg.Connection[asyncpg.Record
         await site.command("schedule", "run", "often")
 
     async def edit() -> None:
-        said.update(await site.command("schedule", "edit", "made", "--period", "3"))
+        said.update(await site.command("schedule", "edit", "made", "--organization", ORGANIZATION, "--period", "3"))
 
     async def edited() -> bool:
         return bool(said)

@@ -24,10 +24,14 @@ from exportd.destinations.finding import CheckResult
 from exportd.destinations.permission import Grant
 from exportd.destinations.record import DestinationDeclaration, DestinationRecord
 from exportd.model.entity import OrganizationId
-from exportd.model.foreign_text import MAX_PREFIX_LENGTH, MAX_TEXT_LENGTH, check_printable
+from exportd.model.foreign_text import (
+    MAX_PREFIX_LENGTH,
+    MAX_TEXT_LENGTH,
+    check_prefix,
+    check_printable,
+)
 from exportd.model.schedule import DestinationCode, Origin, Pause
 from exportd.settings.destination_schema import Scheme, check_pool_part, check_project_number, check_service_account
-from exportd.settings.section import check_prefix
 from exportd.stores.location import Location
 
 _ROLE_PATTERN = r"^arn:aws:iam::[0-9]+:role/.+$"

@@ -9,6 +9,7 @@ from pydantic.alias_generators import to_camel
 from pydantic.json_schema import WithJsonSchema
 
 from exportd.model.foreign_text import (
+    CODE_PATTERN,
     MAX_CODE_LENGTH,
     MAX_COUNT,
     MAX_ENTITIES,
@@ -18,12 +19,10 @@ from exportd.model.foreign_text import (
     MAX_NAME_LENGTH,
     MAX_TEXT_LENGTH,
     MAX_WORD_LENGTH,
+    check_code,
     check_printable,
 )
 from exportd.model.schedule import Pause
-from exportd.settings.section import check_code
-
-_CODE_PATTERN = r"^[^\x00-\x20\x7f](?:[^\x00-\x1f\x7f]*[^\x00-\x20\x7f])?$"
 
 READ_ONLY = frozenset({"id", "dtCreated", "dtLastModified", "createdBy", "lastModifiedBy"})
 """Fields that only we set. A client may send them back; they are ignored."""
@@ -64,7 +63,7 @@ Code = Annotated[
     str,
     AfterValidator(check_code),
     Field(description="A short name, unique within the organization.", examples=["nightly"]),
-    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": MAX_CODE_LENGTH, "pattern": _CODE_PATTERN}),
+    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": MAX_CODE_LENGTH, "pattern": f"^{CODE_PATTERN}$"}),
 ]
 DATE_TIME = WithJsonSchema({"type": "string", "format": "date-time", "maxLength": MAX_INSTANT_LENGTH})
 

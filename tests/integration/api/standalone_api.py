@@ -16,7 +16,7 @@ import httpx
 import m3ter
 from fastapi import FastAPI
 
-from exportd.api.application import administrators, application, guarded
+from exportd.api.application import application, guarded
 from exportd.api.collaborators import (
     AccessCollaborators,
     Collaborators,
@@ -28,6 +28,7 @@ from exportd.api.collaborators import (
     ScheduleCollaborators,
     StatusCollaborators,
 )
+from exportd.api.dependencies import administrators
 from exportd.api.downloads import SpoolDownloads
 from exportd.api.exposition import Exposition, MetricsReader
 from exportd.api.identity.access import Access, Authenticator

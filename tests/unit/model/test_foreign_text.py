@@ -2,12 +2,17 @@
 
 import json
 import unicodedata
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from exportd.model.foreign_text import (
+    check_code,
+    check_name,
+    check_organization,
+    check_prefix,
     check_printable,
     logged,
     mask_secrets,
@@ -74,6 +79,14 @@ def test_what_cannot_be_printed_is_not_accepted(kind: str) -> None:
     with pytest.raises(ValueError, match="cannot be printed"):
         check_printable(HOSTILE[kind])
     assert check_printable(HOSTILE["letters"]) == HOSTILE["letters"]
+
+
+@pytest.mark.parametrize("kind", ["escape", "C1", "line break", "bidi", "surrogate", "private use", "spaces"])
+@pytest.mark.parametrize("check", [check_code, check_organization, check_name, check_prefix])
+def test_a_name_that_cannot_be_printed_is_refused(check: Callable[[str], str], kind: str) -> None:
+    with pytest.raises(ValueError, match="control character"):
+        check(HOSTILE[kind])
+    assert check(HOSTILE["letters"]) == HOSTILE["letters"]
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,8 @@
-from collections.abc import Callable
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exportd.settings.section import (
-    check_code,
-    check_name,
-    check_organization,
-    check_prefix,
-    format_size,
-    parse_size,
-)
-from tests.unit.model.test_foreign_text import HOSTILE
+from exportd.settings.section import format_size, parse_size
 
 
 @pytest.mark.parametrize(
@@ -72,11 +62,3 @@ def test_no_text_ends_in_anything_but_a_positive_size_or_a_value_error(text: str
         assert parse_size(text) > 0
     except ValueError as error:
         assert str(error)
-
-
-@pytest.mark.parametrize("kind", ["escape", "C1", "line break", "bidi", "surrogate", "private use", "spaces"])
-@pytest.mark.parametrize("check", [check_code, check_organization, check_name, check_prefix])
-def test_a_name_that_cannot_be_printed_is_refused(check: Callable[[str], str], kind: str) -> None:
-    with pytest.raises(ValueError, match="control character"):
-        check(HOSTILE[kind])
-    assert check(HOSTILE["letters"]) == HOSTILE["letters"]
