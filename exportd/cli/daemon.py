@@ -122,8 +122,9 @@ def create(
     at: OrganizationAddress = _ORGANIZATION,
 ) -> None:
     """Make credentials for a program of an organization. The secret is shown this one time."""
-    body = {"organization": at.organization_client().organization, "name": name, "role": role}
-    made = at.client().request("POST", "/v1/clients", body=body)
+    organization = at.organization_client()
+    body = {"organization": organization.organization, "name": name, "role": role}
+    made = organization.client.request("POST", "/v1/clients", body=body)
     if json:
         print_json(made)
         return
