@@ -387,7 +387,7 @@ def test_a_module_imports_only_what_lies_below_it(module: Module) -> None:
     assert not forbidden_imports(module)
 
 
-@pytest.mark.parametrize("module", [each for each in MODULES if each.is_pure], ids=_id)
+@pytest.mark.parametrize("module", [module for module in MODULES if module.is_pure], ids=_id)
 def test_a_module_named_as_a_thing_is_pure(module: Module) -> None:
     assert not impurities(module)
 

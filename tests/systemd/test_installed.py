@@ -17,7 +17,7 @@ from tests.fixtures.install_page import CHECKOUT, steps
 
 pytestmark = [pytest.mark.systemd_boot, pytest.mark.timeout(300)]
 
-PACKAGES = next(Path(each) for each in sys.path if each.endswith("site-packages"))
+PACKAGES = next(Path(folder) for folder in sys.path if folder.endswith("site-packages"))
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 OFFLINE = {
     "apt-get install --yes python3-venv": "python3 -c 'import ensurepip, venv'",
