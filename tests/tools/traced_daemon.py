@@ -50,9 +50,12 @@ class Trace:
 
     def profile(self, frame: FrameType, event: str, _argument: object) -> None:
         """For ``sys.setprofile``."""
+        code = frame.f_code
+        if event == "return" and code.co_qualname in self._roots:
+            # A coroutine returns when it waits, too. Its callers are called again before it is, and are not beneath it.
+            _ROOT.set("")
         if not self._running or event != "call":
             return
-        code = frame.f_code
         # The bodies of classes and modules are not optimized; they run when something is imported.
         if code.co_flags & inspect.CO_OPTIMIZED:
             _, package, path = code.co_filename.rpartition(_PACKAGE)
