@@ -39,6 +39,7 @@ def test_decimal_and_binary_units_are_exact(written: object, size_bytes: int) ->
         ("1e9", "should be a size"),
         ("0.3 B", "whole number of bytes"),
         ("1.0001 KB", "whole number of bytes"),
+        ("1.000000000000000000000000000001 KB", "whole number of bytes"),
         ("6,5 GB", "should be a size"),
         (1.5, "should be a size"),
         (True, "should be a size"),
