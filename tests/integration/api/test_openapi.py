@@ -38,7 +38,7 @@ async def test_no_request_makes_a_mistake_of_ours_and_every_answer_is_as_describ
     api: ApiServer, mode: GenerationMode
 ) -> None:
     document = (await api.tcp.get("/openapi.json")).json()
-    # A stream of all jobs does not end; test_overview_api follows it.
+    # A stream of all jobs does not end; test_operations_api follows it.
     del document["paths"]["/v1/events"]
     created = await api.http.post("/v1/clients", json={"organization": ACME, "name": "schemathesis"})
     key, secret = created.json()["id"], created.json()["apiSecret"]

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from tests.acceptance.console_browser import ConsoleBrowser
 from tests.acceptance.test_console import assert_safe
-from tests.integration.api import test_overview_api
+from tests.integration.api import made_objects
 from tests.integration.api.request_bodies import bucket, gcs_bucket
 from tests.integration.api.standalone_api import ACME, ApiServer, declared_shelf, path
 
@@ -17,7 +17,7 @@ async def test_every_page_is_safe_and_works_without_javascript(api: ApiServer, b
     host = replace(api.using.host, entities=api.using.schedules.entities)
     api.application.state.collaborators = replace(api.using, host=host)
     await declared_shelf(api)
-    job_id = await test_overview_api.loadable_job(api)
+    job_id = await made_objects.loadable_job(api)
     await api.http.post(path(ACME, "destinations"), json=gcs_bucket())
     await api.http.post(path("other", "destinations"), json=bucket())
     # The API would refuse such names; rows may have been planted, and are older than its rules.

@@ -15,7 +15,7 @@ from exportd.console.pages.jobs import MAX_TICKED
 from exportd.jobs.job_table import JobTable
 from exportd.model.entity import OrganizationId
 from tests.acceptance.console_browser import BrowserPage, ConsoleBrowser
-from tests.integration.api import test_overview_api
+from tests.integration.api import made_objects
 from tests.integration.api.request_bodies import bucket, schedule
 from tests.integration.api.standalone_api import ACME, RETENTION, SPOOL, ApiServer, path
 
@@ -29,7 +29,7 @@ async def test_both_lists_are_searched_and_filtered_in_the_address(api: ApiServe
     one, two = [(await api.http.post(path(ACME, "schedules"), json=body)).json()["id"] for body in bodies]
     await api.http.post(f"/v1/schedules/{two}/pause")
     job_id = (await api.http.post(f"/v1/schedules/{one}/run")).json()["jobId"]
-    lease = await test_overview_api.failed_job(api)
+    lease = await made_objects.failed_job(api)
     assert lease == job_id
 
     def schedules(query: str) -> set[str]:
@@ -169,7 +169,7 @@ async def test_the_schema_of_an_entity_is_copied_or_downloaded(
 
 
 async def test_a_job_shows_its_manifest_and_how_to_load_it(api: ApiServer, browser: ConsoleBrowser) -> None:
-    job_id = await test_overview_api.loadable_job(api)
+    job_id = await made_objects.loadable_job(api)
     here = f"/console/jobs/{job_id}"
 
     def work() -> None:
@@ -194,7 +194,7 @@ async def test_a_job_shows_its_manifest_and_how_to_load_it(api: ApiServer, brows
 
 
 async def test_a_finished_job_says_until_when_its_files_are_kept(api: ApiServer, browser: ConsoleBrowser) -> None:
-    job_id = await test_overview_api.loadable_job(api)
+    job_id = await made_objects.loadable_job(api)
     await api.pool.execute("UPDATE exportd.job SET sealed_at = now(), finished_at = now() - interval '1 hour'")
     job = (await api.http.get(f"/v1/jobs/{job_id}")).json()
     kept = datetime.fromisoformat(job["filesKeptUntil"])
@@ -211,7 +211,7 @@ async def test_a_failed_job_says_what_to_do_to_those_who_can_do_it(
 ) -> None:
     made = (await api.http.post(path(ACME, "schedules"), json=schedule())).json()
     await api.http.post(f"/v1/schedules/{made['id']}/run")
-    here = f"/console/jobs/{await test_overview_api.failed_job(api)}"
+    here = f"/console/jobs/{await made_objects.failed_job(api)}"
     refused = await asyncio.to_thread(browser.open, here)
     assert "What to do : Check the destination on its page: it says what its owner has to grant. Then retry." in (
         refused.text
@@ -233,7 +233,7 @@ async def test_a_failed_job_says_what_to_do_to_those_who_can_do_it(
 
 
 async def test_files_that_go_while_a_job_is_looked_at_are_a_sentence(api: ApiServer, browser: ConsoleBrowser) -> None:
-    job_id = await test_overview_api.loadable_job(api)
+    job_id = await made_objects.loadable_job(api)
     file = f"/console/jobs/{job_id}/files/manifest.json"
     page = await asyncio.to_thread(browser.open, f"/console/jobs/{job_id}")
     assert file in page.links
@@ -268,10 +268,10 @@ async def jobs(api: ApiServer) -> dict[str, str]:
     found = {}
     for name in ("older", "newer"):
         found[name] = await queued(one)
-        assert await test_overview_api.failed_job(api) == found[name]
+        assert await made_objects.failed_job(api) == found[name]
     body = {"sourceType": "OPERATIONAL", "operationalDataTypes": ["ACCOUNTS"]}
     found["adhoc"] = str((await api.http.post(path(ACME, "adhoc"), json=body)).json()["jobId"])
-    assert await test_overview_api.failed_job(api) == found["adhoc"]
+    assert await made_objects.failed_job(api) == found["adhoc"]
     found["running"] = await queued(two)
     assert await JobTable(api.pool).claim(holder="test", lease_s=60, spool_id=SPOOL, attempt_limit=5) is not None
     return {**found, "waiting": await queued(three)}

@@ -13,7 +13,7 @@ from exportd.api.schemas.entity import EntityStanding
 from exportd.model.entity import EntityCode, OrganizationId
 from tests.acceptance.console_browser import ConsoleBrowser
 from tests.fixtures.fake_clock import FakeClock
-from tests.integration.api import test_operations_api, test_overview_api
+from tests.integration.api import made_objects, test_operations_api
 from tests.integration.api.request_bodies import schedule
 from tests.integration.api.standalone_api import ACME, ApiServer, local_status, path
 
@@ -141,7 +141,7 @@ async def test_runs_deeds_and_repairs_of_capture_stand_in_one_timeline(
     for action, about in (("capture installed", "ACCOUNTS"), ("capture installed", "BILLS")):
         await api.using.host.auditor.write(action, actor="unix:ann", entities=[about])
     queued = (await api.http.post(f"/v1/schedules/{schedule_id}/run")).json()["jobId"]
-    assert await test_overview_api.failed_job(api) == queued
+    assert await made_objects.failed_job(api) == queued
     await api.http.post(f"/v1/schedules/{schedule_id}/pause")
 
     def work() -> None:
@@ -206,7 +206,7 @@ async def test_the_overview_has_a_strip_of_the_jobs_since_midnight(
     jobs = []
     for created in ("2026-03-08T23:59:59Z", "2026-03-09T00:00:00Z"):
         jobs.append((await api.http.post(f"/v1/schedules/{schedule_id}/run")).json()["jobId"])
-        assert await test_overview_api.failed_job(api) == jobs[-1]
+        assert await made_objects.failed_job(api) == jobs[-1]
         await api.pool.execute(
             "UPDATE exportd.job SET created_at = $2::text::timestamptz WHERE id = $1::text::uuid", jobs[-1], created
         )
