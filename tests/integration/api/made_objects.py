@@ -8,7 +8,7 @@ from exportd.jobs.job_table import JobTable
 from exportd.manifest.document import render
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import Reason
-from exportd.model.job import JobId
+from exportd.model.job import JobId, Lease
 from tests.integration.api.request_bodies import bucket, schedule
 from tests.integration.api.standalone_api import ACME, SPOOL, ApiServer, path
 from tests.unit.manifest.manifest_examples import entity_of, manifest_of
@@ -28,8 +28,7 @@ async def got(api: ApiServer, url: str, **query: str) -> Any:
 
 
 async def failed_job(api: ApiServer) -> str:
-    lease = await JobTable(api.pool).claim(holder="test", lease_s=60, spool_id=SPOOL, attempt_limit=5)
-    assert lease is not None
+    lease = await claimed(api)
     await JobTable(api.pool).fail(lease, reason=Reason.DESTINATION_REFUSED, message="No.")
     return str(lease.job.id)
 
@@ -47,3 +46,17 @@ async def loadable_job(api: ApiServer, **others: Any) -> str:
     (api.folder / job_id).mkdir()
     (api.folder / job_id / "manifest.json").write_bytes(document)
     return str(job_id)
+
+
+async def make_schedule(api: ApiServer, **others: Any) -> str:
+    return str((await api.http.post(path(ACME, "schedules"), json=schedule(**others))).json()["id"])
+
+
+async def claim(api: ApiServer) -> Lease | None:
+    return await JobTable(api.pool).claim(holder="test", lease_s=60, spool_id=SPOOL, attempt_limit=5)
+
+
+async def claimed(api: ApiServer) -> Lease:
+    lease = await claim(api)
+    assert lease is not None
+    return lease

@@ -1,8 +1,21 @@
 """Good requests, to be spoilt by tests."""
 
 from typing import Any
+from uuid import uuid4
 
 ROLE = "arn:aws:iam::123456789012:role/exports"
+
+ADHOC = {"sourceType": "OPERATIONAL", "operationalDataTypes": ["PLANS"]}
+
+BODIES: dict[str, Any] = {
+    "/v1/adhoc/preview": {"sourceType": "OPERATIONAL", "operationalDataTypes": ["ACCOUNTS"]},
+    "/v1/schedules/{id}/refresh": {"entity": "ACCOUNTS"},
+    "/v1/schedules/{id}/backfill": {"job": str(uuid4())},
+    "/v1/capture/install": {"dryRun": True},
+    "/v1/capture/uninstall": {"dryRun": True},
+    "/v1/log-level": {"level": "info"},
+}
+"""What operations take, by their paths."""
 
 
 def schedule(code: str = "nightly", **others: Any) -> dict[str, Any]:

@@ -38,7 +38,7 @@ async def test_no_request_makes_a_mistake_of_ours_and_every_answer_is_as_describ
     api: ApiServer, mode: GenerationMode
 ) -> None:
     document = (await api.tcp.get("/openapi.json")).json()
-    # A stream of all jobs does not end; test_operations_api follows it.
+    # A stream of all jobs does not end; test_live_progress_api follows it.
     del document["paths"]["/v1/events"]
     created = await api.http.post("/v1/clients", json={"organization": ACME, "name": "schemathesis"})
     key, secret = created.json()["id"], created.json()["apiSecret"]
@@ -58,7 +58,7 @@ async def test_no_request_makes_a_mistake_of_ours_and_every_answer_is_as_describ
 async def test_the_daemons_own_verbs_are_as_described_too(api: ApiServer, mode: GenerationMode) -> None:
     """As an administrator of the machine, on the Unix socket: programs get no further than 403."""
     document = (await api.http.get("/openapi.json")).json()
-    # The streams end with their jobs, of which there is none here that would; test_operations_api follows them.
+    # The streams end with their jobs, of which there is none here that would; test_live_progress_api follows them.
     document["paths"] = {
         url: operations
         for url, operations in document["paths"].items()
