@@ -74,7 +74,7 @@ class _Pool(ThreadPoolExecutor):
 
 def main() -> None:
     """Run the command."""
-    # To the type checker a class is no variable; the event loop takes its pool from this name.
+    # exportd's modules, imported later, take their pools by this name. To the type checker a class is no variable.
     concurrent.futures.ThreadPoolExecutor = _Pool  # type: ignore[misc]
     trace = Trace(Path(os.environ["TRACE_FILE"]), frozenset(os.environ.get("TRACE_ROOTS", "").split(",")))
     profile: Callable[[FrameType, str, object], None] = trace.profile
